@@ -1,0 +1,2 @@
+//! mars
+fn main() {}
