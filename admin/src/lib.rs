@@ -5,9 +5,11 @@
 //!
 //! The binary is thin; everything lies here so that tests can call it.
 
+pub mod human;
 pub mod options;
 pub mod output;
 pub mod snapshot;
+pub mod split_brain;
 pub mod status;
 pub mod view;
 
