@@ -1,1 +1,33 @@
-//! tree
+//! What the cluster knows: a replicated tree of keys, and how to read it.
+//!
+//! This crate is pure: no I/O, no clock, no randomness. Time comes in as an argument, and the same calls give the
+//! same answers. It promises:
+//!
+//! - merging is commutative, associative and idempotent; hosts that have seen the same entries hold the same tree;
+//! - whatever comes from outside is checked before it becomes a [`Path`], [`Value`], [`Host`] or typed value, and
+//!   garbage is an error, never a panic;
+//! - a clone of a [`Tree`] costs O(1) and never changes.
+
+pub mod clock;
+pub mod digest;
+pub mod log_name;
+pub mod name;
+pub mod path;
+pub mod stamp;
+pub mod summary;
+#[expect(
+    clippy::module_inception,
+    reason = "the tree is what the crate is named after"
+)]
+pub mod tree;
+pub mod value;
+
+pub use clock::{LamportClock, LeaseNeeded, TooFarAhead};
+pub use digest::Digest128;
+pub use log_name::{LogName, LogPos};
+pub use name::{Host, NameError, Resource};
+pub use path::{Path, PathError};
+pub use stamp::{Issue, Stamp, ns_from_text, ns_to_text};
+pub use summary::{Delta, Push, PushItem, Summary};
+pub use tree::{Entry, Merged, Tree, Value, ValueTextError};
+pub use value::{ReplayPos, ValueError, VersionLink};

@@ -1,0 +1,70 @@
+//! What a host has seen, in short: for each writer the number up to which nothing is missing.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::name::Host;
+use crate::path::Path;
+use crate::tree::Entry;
+
+/// Writer → horizon: of everything this writer issued up to that number, the host holds the entry, or a newer one,
+/// or the newer one was issued beyond another horizon and comes with the next exchange.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Summary(pub BTreeMap<Host, u64>);
+
+impl Summary {
+    /// The horizon of `writer`, 0 where nothing of it is known.
+    pub fn horizon(&self, writer: &Host) -> u64 {
+        self.0.get(writer).copied().unwrap_or(0)
+    }
+
+    /// Has everything `other` has seen been seen here too?
+    pub fn covers(&self, other: &Summary) -> bool {
+        other.0.iter().all(|(host, nr)| self.horizon(host) >= *nr)
+    }
+
+    /// Raises the horizon of `writer` to `nr`; never lowers it.
+    pub fn raise(&mut self, writer: &Host, nr: u64) {
+        let horizon = self.0.entry(writer.clone()).or_default();
+        *horizon = (*horizon).max(nr);
+    }
+
+    /// Raises every horizon to that of `other` where it is greater.
+    pub fn raise_all(&mut self, other: &Summary) {
+        for (host, nr) in &other.0 {
+            self.raise(host, *nr);
+        }
+    }
+}
+
+/// What a peer lacks, in the order of issue over all writers. One of several when `more` is set.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delta {
+    /// Path and entry, oldest issue first.
+    pub entries: Vec<(Path, Entry)>,
+    /// The horizons the receiver has reached once it holds these entries.
+    pub raise: Summary,
+    /// There is more: ask again with the raised summary.
+    pub more: bool,
+}
+
+/// A fresh change, sent at once and without being asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PushItem {
+    /// The key.
+    pub path: Path,
+    /// Its new entry.
+    pub entry: Entry,
+    /// Number of the entry its writer issued before this one. A receiver whose horizon is below it lacks
+    /// something: it takes the entry but does not raise the horizon; the next exchange fills the gap.
+    pub prev_issue_of_writer: u64,
+}
+
+/// Fresh changes in the order of their issue.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Push {
+    /// The changes, oldest first.
+    pub entries: Vec<PushItem>,
+}
