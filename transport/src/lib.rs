@@ -1,1 +1,15 @@
-//! transport
+//! How hosts talk: messages, channels, the real network, and the local control socket.
+//!
+//! - [`wire`] and [`frame`]: what is said, byte by byte, with the limits that keep a hostile peer small.
+//! - [`net`]: the seam: [`Net`](net::Net) opens and accepts [`Channel`](net::Channel)s.
+//! - [`control`]: the local socket between the daemon and its command lines.
+//!
+//! Nothing here opens a data file or changes the tree.
+
+pub mod control;
+pub mod frame;
+pub mod net;
+pub mod wire;
+
+pub use net::{BoxFuture, Channel, ChannelRx, ChannelTx, Class, Incoming, Net, NetError};
+pub use wire::Message;
