@@ -82,7 +82,10 @@ pub fn from_head<T: DeserializeOwned>(head: &[u8]) -> Result<T, FrameError> {
     reader.set_max_depth(NESTING_MAX);
     let value = T::deserialize(&mut reader).map_err(|e| FrameError::Garbled(e.to_string()))?;
     if !left.is_empty() {
-        return Err(FrameError::Garbled(format!("{} bytes behind the end", left.len())));
+        return Err(FrameError::Garbled(format!(
+            "{} bytes behind the end",
+            left.len()
+        )));
     }
     Ok(value)
 }
