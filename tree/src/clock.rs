@@ -15,7 +15,8 @@ use crate::stamp::SECOND_NS;
 /// How far the stored bound lies ahead of use while the clock follows the wall clock.
 /// Every restart may push the clock ahead by this much, so it is short; a store costs one flush per half of it.
 pub const LEASE_NS: u64 = 2 * SECOND_NS;
-/// The same while the clock already runs ahead: still a million readings, but restarts in a row do not add up.
+/// The same while the clock already runs further ahead than that: still a million readings, but restarts in a row
+/// do not add up.
 pub const LEASE_AHEAD_NS: u64 = SECOND_NS / 1000;
 /// How far ahead of the wall clock an entry may be stamped: an hour covers any sane clock in any time zone.
 pub const MAX_FUTURE_NS_DEFAULT: u64 = 3600 * SECOND_NS;
@@ -129,7 +130,7 @@ impl LamportClock {
     }
 
     fn lease_from(&self, reading: u64, wall_ns: u64) -> u64 {
-        let ahead = reading > wall_ns;
+        let ahead = reading.saturating_sub(wall_ns) > LEASE_NS;
         reading.saturating_add(if ahead { LEASE_AHEAD_NS } else { LEASE_NS })
     }
 }

@@ -10,6 +10,8 @@
 
 pub mod clock;
 pub mod digest;
+pub mod key;
+pub mod keys;
 pub mod log_name;
 pub mod name;
 pub mod path;
@@ -24,6 +26,8 @@ pub mod value;
 
 pub use clock::{LamportClock, LeaseNeeded, TooFarAhead};
 pub use digest::Digest128;
+pub use key::Switch;
+pub use keys::Key;
 pub use log_name::{LogName, LogPos};
 pub use name::{Host, NameError, Resource};
 pub use path::{Path, PathError};

@@ -44,6 +44,12 @@ pub enum PathError {
         /// The path that was offered.
         path: String,
     },
+    /// One component was expected, but there is a slash in it.
+    #[error("name {name:?} contains a slash, expected a single component")]
+    Slash {
+        /// The name that was offered.
+        name: String,
+    },
     /// A component is `.` or `..`.
     #[error("path {path:?} has a component {found:?}, expected only real names")]
     Dots {

@@ -1,35 +1,11 @@
-//! Typed values and their stored text.
-//!
-//! Every type here prints exactly the text form of the original and reads back exactly what it prints.
-//! Reading garbage is an error that says what was found and what was expected; it never panics.
+//! Values that are positions: how far a disk has come, and how a log hangs together with the one before.
 
 use std::fmt;
 use std::str::FromStr;
 
 use crate::digest::Digest128;
 use crate::log_name::{LogName, LogPos, parse_number};
-
-/// A stored text does not have the form its key demands.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("found {found:?}, expected {expected}")]
-pub struct ValueError {
-    /// The stored text, shortened where it is long.
-    pub found: String,
-    /// The form that was expected, with an example.
-    pub expected: &'static str,
-}
-
-impl ValueError {
-    /// An error about `found`, of which only the beginning is kept.
-    pub fn new(found: &str, expected: &'static str) -> ValueError {
-        let mut found = found.to_owned();
-        if let Some((end, _)) = found.char_indices().nth(100) {
-            found.truncate(end);
-            found.push('…');
-        }
-        ValueError { found, expected }
-    }
-}
+use crate::value::ValueError;
 
 /// How far a member's disk has come: everything of `log` below `offset` is on it, and of the `dirty` bytes behind
 /// that some may be. Text: `log-000000001-alpha,<offset>,<dirty>`.
@@ -147,4 +123,90 @@ fn parse_link(text: &str) -> Option<(Digest128, LogName, u64)> {
     let len = parse_number(parts.next()?)?;
     let end = parts.next().is_none();
     end.then_some((digest, log, len))
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::name::Host;
+
+    prop_compose! {
+        fn logs()(seq in 1u64..2_000_000_000, host in "[a-z][-a-z0-9]{0,8}") -> LogName {
+            LogName { seq, creator: Host::new(&host).expect("valid") }
+        }
+    }
+
+    fn check_refused(text: &str) {
+        let error = text.parse::<ReplayPos>().expect_err("must be refused");
+        assert!(
+            error.to_string().contains("expected a replay position"),
+            "{error}"
+        );
+        let error = text.parse::<VersionLink>().expect_err("must be refused");
+        assert!(
+            error.to_string().contains("expected a version link"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn positions_of_the_original_are_read_and_printed_alike() {
+        let text = "log-000000001-hostA,1000,24";
+        let pos: ReplayPos = text.parse().expect("valid");
+        assert_eq!(pos.to_string(), text);
+        assert_eq!(pos.clean().to_string(), "log-000000001-hostA@1000");
+        assert_eq!(pos.dirty_end().to_string(), "log-000000001-hostA@1024");
+
+        let text = "526cddfc5727119be80e89ddbb0b2dd8,log-000000002-hostA,4096:\
+                    c29c2bc4b233609238ff5e47a16cc00c,log-000000001-hostA,1000";
+        let link: VersionLink = text.parse().expect("valid");
+        assert_eq!(link.to_string(), text);
+        assert_eq!(link.end().to_string(), "log-000000002-hostA@4096");
+        let first = "c29c2bc4b233609238ff5e47a16cc00c,log-000000001-hostA,1000:";
+        let first: VersionLink = first.parse().expect("valid");
+        assert_eq!(link.pred, Some(first.as_pred()));
+    }
+
+    #[test]
+    fn what_is_no_position_is_refused_with_what_was_expected() {
+        for text in [
+            "",
+            "log-000000001-hostA",
+            "log-000000001-hostA,1000",
+            "log-000000001-hostA,1000,24,7",
+            "log-000000001-hostA,-1,0",
+            "log-000000001-hostA,18446744073709551615,1",
+            "log-1-hostA,1000,24",
+            "00000000000000000000000000000000,log-000000001-hostA,0",
+            "00000000000000000000000000000000,log-000000001-hostA,0:x",
+        ] {
+            check_refused(text);
+        }
+        let error = "x"
+            .repeat(5000)
+            .parse::<ReplayPos>()
+            .expect_err("must be refused");
+        assert!(error.to_string().len() < 300);
+    }
+
+    proptest! {
+        #[test]
+        fn positions_survive_their_text(log in logs(), offset in 0..u64::MAX / 2, dirty in 0..u64::MAX / 2) {
+            let pos = ReplayPos { log, offset, dirty };
+            prop_assert_eq!(pos.to_string().parse(), Ok(pos));
+        }
+
+        #[test]
+        fn version_links_survive_their_text(
+            digest: [u8; 16], log in logs(), len: u64,
+            pred in prop::option::of((any::<[u8; 16]>(), logs(), any::<u64>())),
+        ) {
+            let digest = Digest128(digest);
+            let pred = pred.map(|(digest, log, len)| (Digest128(digest), log, len));
+            let link = VersionLink { digest, log, len, pred };
+            prop_assert_eq!(link.to_string().parse(), Ok(link));
+        }
+    }
 }
