@@ -1,0 +1,447 @@
+//! The tree store on sled, with everything sled does not do by itself.
+//!
+//! - `Db::flush` ends in the page cache: every commit is followed by `fdatasync` of sled's file.
+//! - The periodic flusher rewrites the whole snapshot: it is off.
+//! - Opening may panic, and may fail for good after the disk was full: it runs in a thread of its own; on failure first the
+//!   snapshots are moved aside (sled rebuilds them from its log), then the whole directory, and then the node must resync.
+//! - On a full disk it cannot even be opened: a ballast file is kept and given back then.
+//! - Every value carries a checksum over its path and contents, looked at when loading.
+
+use super::TreeStore;
+use super::stored::{decode, encode};
+use crate::error::StoreError;
+use crate::io::{Fs, OpenHow, write_at};
+use crate::real_fs::RealFs;
+use crate::small_file::{read_small, remove_small, write_small};
+use std::fs::File;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path as FilePath, PathBuf};
+use std::sync::mpsc;
+use std::time::Duration;
+use tree::{Entry, Path};
+
+/// A start that takes longer than this counts as failed. A million keys take ten seconds.
+const OPEN_SECONDS_MAX: u64 = 120;
+
+/// Text by which sled says that another process holds its lock.
+const LOCKED_TEXT: &str = "could not acquire lock";
+
+/// Settings of a [`SledStore`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct SledOptions {
+    /// Memory for sled's own cache, in bytes.
+    pub cache_bytes: u64,
+    /// Size of the file that is given up when the disk is full; 0 for none.
+    pub ballast_bytes: u64,
+    /// How often to try again, every 100 ms, while another process still has the database: the predecessor may be about to end.
+    pub lock_tries: u32,
+}
+
+impl Default for SledOptions {
+    fn default() -> SledOptions {
+        SledOptions {
+            cache_bytes: 64 << 20,
+            ballast_bytes: 64 << 20,
+            lock_tries: 50,
+        }
+    }
+}
+
+/// How opening went. All but `Good` are worth a line in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Opened {
+    /// As it should.
+    Good,
+    /// Only after sled's snapshots were moved aside. Nothing is missing.
+    SnapshotsDropped {
+        /// Why it could not be opened with them.
+        reason: String,
+    },
+    /// Entries are missing; see [`TreeStore::must_resync`].
+    Incomplete {
+        /// What happened.
+        reason: String,
+    },
+}
+
+/// See the module.
+pub struct SledStore {
+    dir: PathBuf,
+    options: SledOptions,
+    /// `None` after a failure.
+    open: Option<Open>,
+    failed: String,
+    loaded: Option<Vec<(Path, Entry)>>,
+    must_resync: Option<String>,
+}
+
+struct Open {
+    db: sled::Db,
+    /// The file sled writes to, for `fdatasync`.
+    file: File,
+}
+
+impl SledStore {
+    /// Opens or creates the database in directory `dir` and reads all of it. Fails only when another process has it or when the
+    /// directory cannot be used at all; a database that cannot be read is moved aside.
+    pub fn open(dir: &FilePath, options: SledOptions) -> Result<(SledStore, Opened), StoreError> {
+        let mut store = SledStore {
+            dir: dir.to_owned(),
+            options,
+            open: None,
+            failed: String::new(),
+            loaded: None,
+            must_resync: None,
+        };
+        let opened = store.open_somehow()?;
+        if let Opened::Incomplete { reason } = &opened {
+            store.remember_resync(reason)?;
+        }
+        store.must_resync = store.read_marker()?;
+        store.keep_ballast();
+        Ok((store, opened))
+    }
+
+    /// From gentle to rough: as it is, without ballast, without snapshots, anew.
+    fn open_somehow(&mut self) -> Result<Opened, StoreError> {
+        let first = match self.try_open() {
+            Ok(damaged) => return Ok(incomplete_if(damaged)),
+            Err(locked @ StoreError::Locked { .. }) => return Err(locked),
+            Err(e) => e,
+        };
+        self.give_up_ballast();
+        if let Ok(damaged) = self.try_open() {
+            return Ok(incomplete_if(damaged));
+        }
+        let reason = first.to_string();
+        if self.move_snapshots_aside()?
+            && let Ok(damaged) = self.try_open()
+        {
+            return Ok(match incomplete_if(damaged) {
+                Opened::Good => Opened::SnapshotsDropped { reason },
+                incomplete => incomplete,
+            });
+        }
+        self.must_have_space()?;
+        let aside = self.move_all_aside()?;
+        let reason = format!("{reason}; moved to {}", aside.display());
+        // The marker comes first: a crash from here on must not look like a new node.
+        self.remember_resync(&reason)?;
+        self.try_open()?;
+        Ok(Opened::Incomplete { reason })
+    }
+
+    /// One attempt; the number of entries that were damaged and left out.
+    fn try_open(&mut self) -> Result<usize, StoreError> {
+        let mut tries = self.options.lock_tries;
+        let open = loop {
+            match open_guarded(&self.dir, self.options.cache_bytes) {
+                Err(StoreError::Locked { .. }) if tries > 0 => {
+                    tries -= 1;
+                    std::thread::sleep(Duration::from_millis(100));
+                }
+                done => break done?,
+            }
+        };
+        let (entries, damaged) = guarded(&self.dir, "reading", || read_all(&self.dir, &open.db))?;
+        make_names_durable(&self.dir)?;
+        self.open = Some(open);
+        self.loaded = Some(entries);
+        let count = damaged.len();
+        if count > 0 {
+            self.write(|db| damaged.iter().try_for_each(|key| db.remove(key).map(drop)))?;
+        }
+        Ok(count)
+    }
+
+    /// Changes the database and makes that durable. After any failure it is closed.
+    fn write(
+        &mut self,
+        change: impl FnOnce(&sled::Db) -> sled::Result<()>,
+    ) -> Result<(), StoreError> {
+        let Some(open) = &self.open else {
+            return Err(StoreError::Closed {
+                path: self.dir.clone(),
+                reason: self.failed.clone(),
+            });
+        };
+        let written = guarded(&self.dir, "writing", || {
+            change(&open.db)
+                .and_then(|()| open.db.flush().map(drop))
+                .map_err(|e| database(&self.dir, "writing", e))?;
+            open.file
+                .sync_data()
+                .map_err(|e| refused(&self.dir, "flushing", e))
+        });
+        if let Err(e) = &written {
+            self.failed = e.to_string();
+            self.close();
+            if matches!(e, StoreError::Full { .. }) {
+                self.give_up_ballast();
+            }
+        }
+        written
+    }
+
+    /// Sled flushes when it is dropped, and may panic over that.
+    fn close(&mut self) {
+        let open = self.open.take();
+        if catch_unwind(AssertUnwindSafe(|| drop(open))).is_err() {
+            tracing::warn!(dir = %self.dir.display(), "the tree database could not be closed cleanly");
+        }
+    }
+
+    fn move_snapshots_aside(&self) -> Result<bool, StoreError> {
+        let names = RealFs
+            .list(&self.dir)
+            .map_err(|e| refused(&self.dir, "listing", e))?;
+        let snapshots: Vec<_> = names
+            .iter()
+            .filter(|name| name.starts_with("snap."))
+            .collect();
+        for name in &snapshots {
+            let (from, to) = (self.dir.join(name), self.dir.join(format!("bad-{name}")));
+            RealFs
+                .rename(&from, &to)
+                .map_err(|e| refused(&from, "moving aside", e))?;
+        }
+        Ok(!snapshots.is_empty())
+    }
+
+    /// Renames the directory to the first free name `<dir>.bad-N`.
+    fn move_all_aside(&self) -> Result<PathBuf, StoreError> {
+        let aside = (1..)
+            .map(|n| self.beside(&format!("bad-{n}")))
+            .find(|path| !path.exists())
+            .expect("numbers do not end");
+        RealFs
+            .rename(&self.dir, &aside)
+            .map_err(|e| refused(&self.dir, "moving aside", e))?;
+        Ok(aside)
+    }
+
+    /// A full disk explains every failure: then nothing is damaged, and nothing may be given up.
+    fn must_have_space(&self) -> Result<(), StoreError> {
+        let needed = (1 << 20).max(self.options.ballast_bytes / 8);
+        let space = RealFs
+            .free_space(&self.dir)
+            .map_err(|e| refused(&self.dir, "asking for space", e))?;
+        match space.free < needed {
+            true => Err(StoreError::Full {
+                path: self.dir.clone(),
+            }),
+            false => Ok(()),
+        }
+    }
+
+    /// Written once there is four times its size of space, so that it never is the reason for a full disk.
+    fn keep_ballast(&self) {
+        let path = self.beside("ballast");
+        let want = self.options.ballast_bytes;
+        let enough = RealFs
+            .free_space(&self.dir)
+            .is_ok_and(|space| space.free / 4 > want);
+        let present = RealFs.len_of(&path).is_ok_and(|len| len == Some(want));
+        if want == 0 || present || !enough {
+            return;
+        }
+        let written = RealFs.open(&path, OpenHow::CreateOrOpen).and_then(|file| {
+            let chunk = vec![0xba; 1 << 20];
+            let mut at = 0;
+            while at < want {
+                let n = (want - at).min(chunk.len() as u64);
+                write_at(&*file, &chunk[..n as usize], at)?;
+                at += n;
+            }
+            file.flush()
+        });
+        if written.is_err() {
+            self.give_up_ballast();
+        }
+    }
+
+    fn give_up_ballast(&self) {
+        if let Err(e) = remove_small(&RealFs, &self.beside("ballast")) {
+            tracing::warn!(dir = %self.dir.display(), error = %e, "the ballast file could not be removed");
+        }
+    }
+
+    fn remember_resync(&self, reason: &str) -> Result<(), StoreError> {
+        let path = self.beside("must-resync");
+        write_small(&RealFs, &path, reason.as_bytes()).map_err(|e| refused(&path, "writing", e))
+    }
+
+    fn read_marker(&self) -> Result<Option<String>, StoreError> {
+        let path = self.beside("must-resync");
+        let bytes = read_small(&RealFs, &path).map_err(|e| refused(&path, "reading", e))?;
+        Ok(bytes.map(|bytes| String::from_utf8_lossy(&bytes).into_owned()))
+    }
+
+    /// `<dir>.<suffix>`: survives when the directory is moved.
+    fn beside(&self, suffix: &str) -> PathBuf {
+        let mut path = self.dir.as_os_str().to_owned();
+        path.push(".");
+        path.push(suffix);
+        path.into()
+    }
+}
+
+impl TreeStore for SledStore {
+    fn load(&mut self) -> Result<Vec<(Path, Entry)>, StoreError> {
+        if let Some(entries) = self.loaded.take() {
+            return Ok(entries);
+        }
+        let Some(open) = &self.open else {
+            return Err(StoreError::Closed {
+                path: self.dir.clone(),
+                reason: self.failed.clone(),
+            });
+        };
+        guarded(&self.dir, "reading", || read_all(&self.dir, &open.db)).map(|(entries, _)| entries)
+    }
+
+    fn commit(&mut self, changes: &[(Path, Option<Entry>)]) -> Result<(), StoreError> {
+        let mut batch = sled::Batch::default();
+        for (path, entry) in changes {
+            match entry {
+                Some(entry) => batch.insert(path.as_str(), encode(path, entry)),
+                None => batch.remove(path.as_str()),
+            }
+        }
+        self.write(|db| db.apply_batch(batch))
+    }
+
+    fn must_resync(&self) -> Option<&str> {
+        self.must_resync.as_deref()
+    }
+
+    fn resynced(&mut self) -> Result<(), StoreError> {
+        let path = self.beside("must-resync");
+        remove_small(&RealFs, &path).map_err(|e| refused(&path, "removing", e))?;
+        self.must_resync = None;
+        Ok(())
+    }
+}
+
+impl Drop for SledStore {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+/// Opens sled in a thread of its own: it may panic, and it must not take for ever.
+fn open_guarded(dir: &FilePath, cache_bytes: u64) -> Result<Open, StoreError> {
+    let (done, wait) = mpsc::channel();
+    let config = sled::Config::new()
+        .path(dir)
+        .cache_capacity(cache_bytes)
+        .flush_every_ms(None);
+    let path = dir.to_owned();
+    std::thread::Builder::new()
+        .name("open-tree".to_owned())
+        .spawn(move || {
+            let opened = guarded(&path, "opening", || {
+                config.open().map_err(|e| database(&path, "opening", e))
+            });
+            // Nobody waits any more when this took too long.
+            let _ = done.send(opened);
+        })
+        .map_err(|e| refused(dir, "starting a thread", e))?;
+    let db = wait
+        .recv_timeout(Duration::from_secs(OPEN_SECONDS_MAX))
+        .map_err(|_| StoreError::Database {
+            path: dir.to_owned(),
+            doing: "opening",
+            reason: format!("no answer within {OPEN_SECONDS_MAX} s"),
+        })??;
+    let file = File::open(dir.join("db")).map_err(|e| refused(dir, "opening sled's file", e))?;
+    Ok(Open { db, file })
+}
+
+/// Runs something that may panic; the panic becomes an error.
+fn guarded<T>(
+    dir: &FilePath,
+    doing: &'static str,
+    job: impl FnOnce() -> Result<T, StoreError>,
+) -> Result<T, StoreError> {
+    catch_unwind(AssertUnwindSafe(job)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+        let reason = format!("panic: {}", text.as_deref().unwrap_or("without text"));
+        Err(StoreError::Database {
+            path: dir.to_owned(),
+            doing,
+            reason,
+        })
+    })
+}
+
+type Everything = (Vec<(Path, Entry)>, Vec<sled::IVec>);
+
+/// All intact entries, and the keys of those that are damaged.
+fn read_all(dir: &FilePath, db: &sled::Db) -> Result<Everything, StoreError> {
+    let (mut entries, mut damaged) = (Vec::new(), Vec::new());
+    for item in db.iter() {
+        let (key, bytes) = item.map_err(|e| database(dir, "reading", e))?;
+        match decode(&key, &bytes) {
+            Ok(entry) => entries.push(entry),
+            Err(e) => {
+                let key_text = String::from_utf8_lossy(&key);
+                tracing::error!(dir = %dir.display(), key = %key_text, error = %e, "damaged entry left out");
+                damaged.push(key);
+            }
+        }
+    }
+    Ok((entries, damaged))
+}
+
+fn incomplete_if(damaged: usize) -> Opened {
+    match damaged {
+        0 => Opened::Good,
+        n => Opened::Incomplete {
+            reason: format!("{n} damaged entries left out"),
+        },
+    }
+}
+
+/// Sled makes none of its names durable.
+fn make_names_durable(dir: &FilePath) -> Result<(), StoreError> {
+    let files = ["conf", "db"].map(|name| dir.join(name));
+    for path in files.iter().filter(|path| path.exists()) {
+        File::open(path)
+            .and_then(|file| file.sync_data())
+            .map_err(|e| refused(path, "flushing", e))?;
+    }
+    for dir in [Some(dir), dir.parent()].into_iter().flatten() {
+        RealFs
+            .sync_dir(dir)
+            .map_err(|e| refused(dir, "making names durable", e))?;
+    }
+    Ok(())
+}
+
+fn database(dir: &FilePath, doing: &'static str, e: sled::Error) -> StoreError {
+    let path = dir.to_owned();
+    match e {
+        sled::Error::Io(e) if crate::is_no_space(&e) => StoreError::Full { path },
+        e if e.to_string().contains(LOCKED_TEXT) => StoreError::Locked { path },
+        e => StoreError::Database {
+            path,
+            doing,
+            reason: e.to_string(),
+        },
+    }
+}
+
+fn refused(path: &FilePath, doing: &'static str, source: io::Error) -> StoreError {
+    let path = path.to_owned();
+    match crate::is_no_space(&source) {
+        true => StoreError::Full { path },
+        false => StoreError::Io {
+            path,
+            doing,
+            source,
+        },
+    }
+}
