@@ -9,29 +9,36 @@
 //! - a clone of a [`Tree`] costs O(1) and never changes.
 
 pub mod clock;
+pub mod collect;
 pub mod digest;
 pub mod key;
 pub mod keys;
+pub mod knowledge;
 pub mod log_name;
 pub mod name;
 pub mod path;
+pub mod repair;
 pub mod stamp;
 pub mod summary;
 #[expect(
     clippy::module_inception,
     reason = "the tree is what the crate is named after"
 )]
-pub mod tree;
+mod tree;
+pub mod trie;
 pub mod value;
 
 pub use clock::{LamportClock, LeaseNeeded, TooFarAhead};
+pub use collect::{Collection, KEEP_NS_DEFAULT, Reports};
 pub use digest::Digest128;
 pub use key::Switch;
 pub use keys::Key;
+pub use knowledge::{Applied, HeldBack, Knowledge, MustReplace, Saved, Sifted};
 pub use log_name::{LogName, LogPos};
 pub use name::{Host, NameError, Resource};
 pub use path::{Path, PathError};
+pub use repair::{Repair, RepairAnswer, RepairAsk, RepairError};
 pub use stamp::{Issue, Stamp, ns_from_text, ns_to_text};
 pub use summary::{Delta, Push, PushItem, Summary};
-pub use tree::{Entry, Merged, Tree, Value, ValueTextError};
+pub use tree::{Entry, Merged, Tree, VALUE_BYTES_MAX, Value, ValueTextError};
 pub use value::{ReplayPos, ValueError, VersionLink};

@@ -91,6 +91,11 @@ impl Path {
         Path(text.into())
     }
 
+    /// Less than every path; only to begin a range with.
+    pub(crate) fn least() -> Path {
+        Path("".into())
+    }
+
     /// The whole path.
     pub fn as_str(&self) -> &str {
         &self.0

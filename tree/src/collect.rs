@@ -1,0 +1,85 @@
+//! When may a deletion be forgotten, and who has been silent for too long?
+//!
+//! A tombstone goes when the horizon of every member has passed it: then nobody holds the deleted value any more. A
+//! member that has not been heard of for longer than the keep time does not block this; it is *marked* instead, and
+//! when it returns with a summary below what was forgotten, its tree is replaced, not merged
+//! ([`Knowledge::may_merge_with`]).
+//!
+//! Manual: `--keep-backup-hours`, "link-purge". The original forgets by age and lets deleted keys come back.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::knowledge::Knowledge;
+use crate::name::Host;
+use crate::path::Path;
+use crate::stamp::SECOND_NS;
+use crate::summary::Summary;
+
+/// How long a silent member holds deletions back: the original's 168 hours.
+pub const KEEP_NS_DEFAULT: u64 = 168 * 3600 * SECOND_NS;
+/// Addresses are the root of trust: their deletions stay for the keep time even when everybody has seen them.
+const KEPT_LONGER_PREFIX: &str = "ips/";
+
+/// What the members said last about what they have seen.
+#[derive(Clone, Debug, Default)]
+pub struct Reports {
+    members: BTreeMap<Host, Report>,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Report {
+    summary: Summary,
+    heard_ns: u64,
+}
+
+/// What can be done now.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Collection {
+    /// Deletions to forget, durably in the store first, then by [`Knowledge::forget`].
+    pub forget: Vec<Path>,
+    /// Members not heard of for longer than the keep time: marked.
+    pub marked: Vec<Host>,
+}
+
+impl Reports {
+    /// `host` has just said that it has seen `summary`.
+    pub fn heard(&mut self, host: &Host, summary: Summary, now_ns: u64) {
+        let report = self.members.entry(host.clone()).or_default();
+        // A host whose tree was replaced begins again at less: the last word counts, not the greatest.
+        report.summary = summary;
+        report.heard_ns = now_ns;
+    }
+
+    /// The members of the cluster are these. Others are dropped; the silence of new ones begins now.
+    pub fn members_are(&mut self, members: &BTreeSet<Host>, now_ns: u64) {
+        self.members.retain(|host, _| members.contains(host));
+        for host in members {
+            let new = || Report {
+                summary: Summary::default(),
+                heard_ns: now_ns,
+            };
+            self.members.entry(host.clone()).or_insert_with(new);
+        }
+    }
+
+    /// What may be forgotten at `now_ns` (nanoseconds of the wall clock), and who is marked.
+    pub fn collect(&self, here: &Knowledge, now_ns: u64, keep_ns: u64) -> Collection {
+        let is_me = |host: &Host| host == here.me();
+        let silent = |report: &Report| now_ns.saturating_sub(report.heard_ns) > keep_ns;
+        let others = self.members.iter().filter(|(host, _)| !is_me(host));
+        let (marked, heard): (Vec<_>, Vec<_>) = others.partition(|(_, report)| silent(report));
+        let passed_by_all = |writer: &Host, nr: u64| {
+            let mut summaries = heard.iter().map(|(_, report)| &report.summary);
+            here.summary().horizon(writer) >= nr && summaries.all(|s| s.horizon(writer) >= nr)
+        };
+        let ripe = here.tombstones().filter(|(path, entry)| {
+            let fresh = now_ns.saturating_sub(entry.stamp.ns) <= keep_ns;
+            let kept = fresh && path.as_str().starts_with(KEPT_LONGER_PREFIX);
+            !kept && passed_by_all(&entry.issue.writer, entry.issue.nr)
+        });
+        Collection {
+            forget: ripe.map(|(path, _)| path.clone()).collect(),
+            marked: marked.into_iter().map(|(host, _)| host.clone()).collect(),
+        }
+    }
+}

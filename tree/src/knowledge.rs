@@ -1,0 +1,465 @@
+//! All that one host knows: the tree, what of every writer it has seen, and indexes to tell others quickly.
+//!
+//! An exchange needs no queues and no memory about peers: the peer sends its [`Summary`], and gets what lies beyond
+//! it, ordered by issue ([`Knowledge::delta_since`]). It may be cut anywhere and resumed any time. Fresh changes
+//! are pushed at once; a receiver notices by the number before ([`PushItem`]) whether it lacks something.
+//!
+//! What arrives is first *sifted* (what is new, what is too far in the future), then made durable by the caller, then
+//! *applied*: nothing becomes visible before it is durable. Horizons may be stored later than entries, never
+//! earlier: see [`Saved`].
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+
+use serde::{Deserialize, Serialize};
+
+use crate::clock::TooFarAhead;
+use crate::name::Host;
+use crate::path::Path;
+use crate::summary::{Delta, Push, PushItem, Summary};
+use crate::tree::{Entry, Merged, Tree};
+use crate::trie::Trie;
+
+/// Bytes of paths and values in one delta, so that a message stays bounded whatever the values are.
+pub const DELTA_BYTES_MAX: usize = 512 * 1024;
+/// What an entry costs beyond its path and value: stamp, issue, names of fields.
+const ENTRY_OVERHEAD_BYTES: usize = 120;
+
+/// The part of the knowledge that is not entries. Store it *after* the entries it speaks of are durable, lazy ones
+/// included; an old copy is always right and only costs sending some entries again.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Saved {
+    /// Horizon of every writer.
+    pub seen: Summary,
+    /// For every writer the greatest issue of a deletion that was forgotten.
+    pub floor: Summary,
+}
+
+/// See the head of this file.
+#[derive(Clone, Debug)]
+pub struct Knowledge {
+    me: Host,
+    tree: Tree,
+    seen: Summary,
+    floor: Summary,
+    last_issued: u64,
+    /// Writer → issue number → path, newest issue of each path only.
+    issues: BTreeMap<Host, BTreeMap<u64, Path>>,
+    tombstones: BTreeSet<Path>,
+    trie: Trie,
+}
+
+/// What arrived, sorted: the caller makes `entries` durable and then calls [`Knowledge::apply`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Sifted {
+    /// What is new here, in the order it came.
+    pub entries: Vec<(Path, Entry)>,
+    /// What is too far in the future, and why. It comes again with a later exchange.
+    pub held_back: Vec<HeldBack>,
+    raises: Vec<Raise>,
+}
+
+/// An entry that is not applied yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HeldBack {
+    /// Its key.
+    pub path: Path,
+    /// The host whose clock seems to be wrong.
+    pub writer: Host,
+    /// By how much.
+    pub why: TooFarAhead,
+}
+
+/// What [`Knowledge::apply`] did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Applied {
+    /// Keys whose entry is another one now.
+    pub changed: Vec<Path>,
+    /// Something is missing before a pushed entry: ask for an exchange.
+    pub gap: bool,
+}
+
+/// "From `base` on nothing of `writer` is missing up to `to`."
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Raise {
+    writer: Host,
+    base: u64,
+    to: u64,
+}
+
+impl Knowledge {
+    /// What a host knows that has just been set up.
+    pub fn new(me: &Host) -> Knowledge {
+        Knowledge {
+            me: me.clone(),
+            tree: Tree::new(),
+            seen: Summary::default(),
+            floor: Summary::default(),
+            last_issued: 0,
+            issues: BTreeMap::new(),
+            tombstones: BTreeSet::new(),
+            trie: Trie::default(),
+        }
+    }
+
+    /// What a host knows after a start: the stored entries, the horizons, and its stored clock lease in
+    /// nanoseconds. All issue numbers up to the lease count as used: a lazy entry that was pushed and then
+    /// lost in a crash comes back through the digest trie.
+    pub fn restored(
+        me: &Host,
+        entries: impl IntoIterator<Item = (Path, Entry)>,
+        saved: Saved,
+        lease_ns: u64,
+    ) -> Knowledge {
+        let mut knowledge = Knowledge::new(me);
+        knowledge.seen = saved.seen;
+        knowledge.floor = saved.floor;
+        for (path, entry) in entries {
+            if entry.issue.writer == *me {
+                knowledge.last_issued = knowledge.last_issued.max(entry.issue.nr);
+            }
+            knowledge.merge(path, entry);
+        }
+        knowledge.last_issued = knowledge.last_issued.max(lease_ns);
+        knowledge.own_horizon_is_complete();
+        knowledge
+    }
+
+    /// The tree; clone it for a snapshot.
+    pub fn tree(&self) -> &Tree {
+        &self.tree
+    }
+
+    /// This host.
+    pub fn me(&self) -> &Host {
+        &self.me
+    }
+
+    /// What this host has seen.
+    pub fn summary(&self) -> &Summary {
+        &self.seen
+    }
+
+    /// What to store beside the entries; see [`Saved`] for when.
+    pub fn saved(&self) -> Saved {
+        Saved {
+            seen: self.seen.clone(),
+            floor: self.floor.clone(),
+        }
+    }
+
+    /// The digest trie, for `repair.rs`.
+    pub fn trie(&self) -> &Trie {
+        &self.trie
+    }
+
+    /// Takes over a change made here; its entry is durable, or lazy. Returns what to push, unless a newer entry
+    /// has come in meanwhile.
+    ///
+    /// # Panics
+    /// When the issue is not by this host or its number does not rise: then the clock was not asked.
+    pub fn issue(&mut self, path: Path, entry: Entry) -> Option<PushItem> {
+        assert_eq!(
+            entry.issue.writer, self.me,
+            "issued in somebody else's name"
+        );
+        assert!(entry.issue.nr > self.last_issued, "issue numbers must rise");
+        let prev_issue_of_writer = self.last_issued;
+        if self.seen.horizon(&self.me) >= self.last_issued {
+            self.seen.raise(&self.me, entry.issue.nr);
+        }
+        self.last_issued = entry.issue.nr;
+        let changed = self.merge(path.clone(), entry.clone());
+        changed.then_some(PushItem {
+            path,
+            entry,
+            prev_issue_of_writer,
+        })
+    }
+
+    /// What a host with summary `peer` lacks: at most `max_entries` and [`DELTA_BYTES_MAX`], but always at least
+    /// one entry if there is any. Only what is known here without gaps is told.
+    pub fn delta_since(&self, peer: &Summary, max_entries: usize) -> Delta {
+        let mut queue = BinaryHeap::new();
+        let mut writers = Vec::new();
+        for (writer, paths) in &self.issues {
+            let (from, to) = (peer.horizon(writer), self.seen.horizon(writer));
+            if from < to {
+                let mut rest = paths.range(from + 1..=to);
+                queue.extend(rest.next().map(|next| Reverse((next, writers.len()))));
+                writers.push(rest);
+            }
+        }
+        let mut entries = Vec::new();
+        let mut bytes = 0;
+        while let Some(Reverse(((nr, path), writer))) = queue.pop() {
+            let Some(entry) = self.tree.get(path) else {
+                continue;
+            };
+            bytes += ENTRY_OVERHEAD_BYTES + path.as_str().len() + entry.text().map_or(0, str::len);
+            let full = entries.len() >= max_entries || bytes > DELTA_BYTES_MAX;
+            if full
+                && entries
+                    .last()
+                    .is_some_and(|(_, last): &(Path, Entry)| last.issue.nr < *nr)
+            {
+                return self.delta(entries, peer, nr - 1, true);
+            }
+            entries.push((path.clone(), entry.clone()));
+            queue.extend(writers[writer].next().map(|next| Reverse((next, writer))));
+        }
+        self.delta(entries, peer, u64::MAX, false)
+    }
+
+    /// A delta which brings `peer` to `upto` of every writer, as far as it is known here.
+    fn delta(&self, entries: Vec<(Path, Entry)>, peer: &Summary, upto: u64, more: bool) -> Delta {
+        let mut raise = Summary::default();
+        for (writer, horizon) in &self.seen.0 {
+            let to = upto.min(*horizon);
+            if to > peer.horizon(writer) {
+                raise.raise(writer, to);
+            }
+        }
+        Delta {
+            entries,
+            raise,
+            more,
+        }
+    }
+
+    /// Looks through the answer to a summary **of this knowledge**. `admit` is the clock's guard
+    /// ([`LamportClock::admits`](crate::LamportClock::admits)) with the wall clock filled in.
+    pub fn sift_delta(
+        &self,
+        delta: Delta,
+        admit: impl Fn(u64) -> Result<(), TooFarAhead>,
+    ) -> Sifted {
+        let mut sifted = Sifted::default();
+        for (writer, to) in delta.raise.0 {
+            // Numbers beyond what may be applied now must not count as seen.
+            let to = if admit(to).is_ok() { to } else { 0 };
+            sifted.raises.push(Raise {
+                writer,
+                base: 0,
+                to,
+            });
+        }
+        for (path, entry) in delta.entries {
+            self.sift(&mut sifted, path, entry, &admit);
+        }
+        sifted
+    }
+
+    /// Looks through what a writer, or somebody in between, pushed. Same `admit` as in
+    /// [`sift_delta`](Self::sift_delta).
+    pub fn sift_push(&self, push: Push, admit: impl Fn(u64) -> Result<(), TooFarAhead>) -> Sifted {
+        let mut sifted = Sifted::default();
+        for item in push.entries {
+            sifted.raises.push(Raise {
+                writer: item.entry.issue.writer.clone(),
+                base: item.prev_issue_of_writer,
+                to: item.entry.issue.nr,
+            });
+            self.sift(&mut sifted, item.path, item.entry, &admit);
+        }
+        sifted
+    }
+
+    /// Looks through entries found by the digest trie. They raise no horizon.
+    pub fn sift_repair(
+        &self,
+        entries: Vec<(Path, Entry)>,
+        admit: impl Fn(u64) -> Result<(), TooFarAhead>,
+    ) -> Sifted {
+        let mut sifted = Sifted::default();
+        for (path, entry) in entries {
+            match guard(&entry, &admit) {
+                Err(why) => sifted.hold_back(path, &entry, why),
+                Ok(()) if self.tree.wants(&path, &entry) => sifted.entries.push((path, entry)),
+                Ok(()) => {}
+            }
+        }
+        sifted
+    }
+
+    fn sift(
+        &self,
+        sifted: &mut Sifted,
+        path: Path,
+        entry: Entry,
+        admit: impl Fn(u64) -> Result<(), TooFarAhead>,
+    ) {
+        if let Err(why) = guard(&entry, admit) {
+            sifted.hold_back(path, &entry, why);
+        } else if !self.is_forgotten(&path, &entry) && self.tree.wants(&path, &entry) {
+            sifted.entries.push((path, entry));
+        }
+    }
+
+    /// An entry which was seen before and is not here any more was deleted, and the deletion forgotten: this is
+    /// a late copy.
+    fn is_forgotten(&self, path: &Path, entry: &Entry) -> bool {
+        let seen = self.seen.horizon(&entry.issue.writer) >= entry.issue.nr;
+        seen && self.tree.get(path).is_none()
+    }
+
+    /// Takes over what was sifted and is durable now.
+    pub fn apply(&mut self, sifted: Sifted) -> Applied {
+        let mut applied = Applied::default();
+        for (path, entry) in sifted.entries {
+            if self.merge(path.clone(), entry) {
+                applied.changed.push(path);
+            }
+        }
+        for Raise { writer, base, to } in sifted.raises {
+            match self.seen.horizon(&writer) {
+                horizon if horizon >= base => self.seen.raise(&writer, to),
+                _ => applied.gap = true,
+            }
+        }
+        applied
+    }
+
+    /// Deletions held here, oldest path first.
+    pub fn tombstones(&self) -> impl Iterator<Item = (&Path, &Entry)> {
+        let entry = |path| Some((path, self.tree.get(path)?));
+        self.tombstones.iter().filter_map(entry)
+    }
+
+    /// Forgets deletions which every member has seen; `collect.rs` says which.
+    pub fn forget(&mut self, paths: &[Path]) {
+        for path in paths {
+            if let Some(old) = self.tree.remove_collected(path) {
+                self.floor.raise(&old.issue.writer, old.issue.nr);
+                self.unlink(path, &old);
+            }
+        }
+    }
+
+    /// May the trees of this host and of `peer` be merged? Not when the peer has missed a deletion that was
+    /// forgotten here: it would bring the deleted keys back. A host which knows only its own entries is new.
+    ///
+    /// # Errors
+    /// [`MustReplace`]: the peer has to drop its tree ([`emptied`](Self::emptied)) and take this one.
+    pub fn may_merge_with(&self, peer: &Host, summary: &Summary) -> Result<(), MustReplace> {
+        if summary.0.keys().all(|writer| writer == peer) {
+            return Ok(());
+        }
+        let missed = |(writer, nr): (&Host, &u64)| {
+            let horizon = summary.horizon(writer);
+            (horizon < *nr).then(|| MustReplace {
+                peer: peer.clone(),
+                writer: writer.clone(),
+                horizon,
+                floor: *nr,
+            })
+        };
+        self.floor.0.iter().find_map(missed).map_or(Ok(()), Err)
+    }
+
+    /// The same host with an empty tree, to be filled from a peer because it was away too long. Take deltas
+    /// until there is no more, then call [`replacement_is_complete`](Self::replacement_is_complete);
+    /// issue nothing in between, and end all sessions with peers before.
+    pub fn emptied(&self) -> Knowledge {
+        Knowledge {
+            last_issued: self.last_issued,
+            ..Knowledge::new(&self.me)
+        }
+    }
+
+    /// The tree was taken over from a peer. What this host issued before and the peer never saw is void.
+    pub fn replacement_is_complete(&mut self) {
+        self.own_horizon_is_complete();
+    }
+
+    fn own_horizon_is_complete(&mut self) {
+        self.seen.raise(&self.me, self.last_issued);
+    }
+
+    fn merge(&mut self, path: Path, mut entry: Entry) -> bool {
+        self.share_names(&mut entry);
+        match self.tree.merge(path.clone(), entry.clone()) {
+            Merged::Changed { old } => {
+                if let Some(old) = old {
+                    self.unlink(&path, &old);
+                }
+                self.link(path, &entry);
+                true
+            }
+            Merged::Same | Merged::Older => false,
+        }
+    }
+
+    /// A million entries have few writers: keep each name once.
+    fn share_names(&mut self, entry: &mut Entry) {
+        for name in [&mut entry.stamp.writer, &mut entry.issue.writer] {
+            match self.issues.get_key_value(name) {
+                Some((held, _)) => *name = held.clone(),
+                None => drop(self.issues.insert(name.clone(), BTreeMap::new())),
+            }
+        }
+    }
+
+    fn link(&mut self, path: Path, entry: &Entry) {
+        if entry.is_tombstone() {
+            self.tombstones.insert(path.clone());
+        } else {
+            self.trie.insert(&path, entry);
+        }
+        if let Some(paths) = self.issues.get_mut(&entry.issue.writer) {
+            paths.insert(entry.issue.nr, path);
+        }
+    }
+
+    fn unlink(&mut self, path: &Path, old: &Entry) {
+        if old.is_tombstone() {
+            self.tombstones.remove(path);
+        } else {
+            self.trie.remove(path);
+        }
+        if let Some(paths) = self.issues.get_mut(&old.issue.writer)
+            && paths.get(&old.issue.nr) == Some(path)
+        {
+            paths.remove(&old.issue.nr);
+        }
+    }
+}
+
+/// A host was away for so long that deletions it never saw are forgotten already.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{peer} has seen {writer} up to {horizon} only, expected at least {floor}: deletions it missed are forgotten, \
+     its tree must be replaced"
+)]
+pub struct MustReplace {
+    /// The host that was away.
+    pub peer: Host,
+    /// Whose deletion it missed.
+    pub writer: Host,
+    /// How far it has seen that writer.
+    pub horizon: u64,
+    /// How far it would have to.
+    pub floor: u64,
+}
+
+impl Sifted {
+    /// The entry waits, and so does its writer's horizon: it must be sent again.
+    fn hold_back(&mut self, path: Path, entry: &Entry, why: TooFarAhead) {
+        let Entry { issue, .. } = entry;
+        for raise in &mut self.raises {
+            if raise.writer == issue.writer {
+                raise.to = raise.to.min(issue.nr.saturating_sub(1));
+            }
+        }
+        self.held_back.push(HeldBack {
+            path,
+            writer: issue.writer.clone(),
+            why,
+        });
+    }
+}
+
+fn guard(entry: &Entry, admit: impl Fn(u64) -> Result<(), TooFarAhead>) -> Result<(), TooFarAhead> {
+    admit(entry.stamp.ns)?;
+    admit(entry.issue.nr)
+}

@@ -1,0 +1,352 @@
+//! Does everybody know the same in the end, whatever the network does on the way?
+
+mod common;
+
+use common::{Cluster, Node, host, path};
+use proptest::prelude::*;
+use tree::*;
+
+/// What may happen in a cluster.
+#[derive(Clone, Debug)]
+enum Step {
+    Write {
+        at: usize,
+        key: usize,
+        value: Option<u8>,
+        stamp_ns: Option<u64>,
+    },
+    Deliver {
+        which: usize,
+        again: bool,
+    },
+    Lose {
+        which: usize,
+    },
+    Exchange {
+        from: usize,
+        to: usize,
+        max: usize,
+        rounds: usize,
+    },
+    Collect {
+        at: usize,
+    },
+    Repair {
+        asker: usize,
+        other: usize,
+    },
+}
+
+const HOSTS: usize = 3;
+
+fn steps(with_collection: bool) -> impl Strategy<Value = Vec<Step>> {
+    let stamp = prop::option::weighted(0.2, 0u64..3);
+    let write = (
+        0..HOSTS,
+        0usize..6,
+        prop::option::weighted(0.7, any::<u8>()),
+        stamp,
+    )
+        .prop_map(|(at, key, value, stamp_ns)| Step::Write {
+            at,
+            key,
+            value,
+            stamp_ns,
+        });
+    let deliver =
+        (any::<usize>(), any::<bool>()).prop_map(|(which, again)| Step::Deliver { which, again });
+    let lose = any::<usize>().prop_map(|which| Step::Lose { which });
+    let exchange =
+        (0..HOSTS, 0..HOSTS, 1usize..4, 1usize..3).prop_map(|(from, to, max, rounds)| {
+            Step::Exchange {
+                from,
+                to,
+                max,
+                rounds,
+            }
+        });
+    let collect = (0..HOSTS).prop_map(|at| Step::Collect { at });
+    let repair = (0..HOSTS, 0..HOSTS).prop_map(|(asker, other)| Step::Repair { asker, other });
+    let weight = if with_collection { 2 } else { 0 };
+    let any = prop_oneof![
+        6 => write, 6 => deliver, 2 => lose, 3 => exchange, weight => collect, 1 => repair
+    ];
+    prop::collection::vec(any, 0..60)
+}
+
+fn run(cluster: &mut Cluster, steps: Vec<Step>) {
+    for step in steps {
+        match step {
+            Step::Write {
+                at,
+                key,
+                value,
+                stamp_ns,
+            } => {
+                let value = value.map(|v| v.to_string());
+                cluster.write(at, &format!("userspace/{key}"), value.as_deref(), stamp_ns);
+            }
+            Step::Deliver { which, again } => cluster.deliver(which, again),
+            Step::Lose { which } => cluster.lose(which),
+            Step::Exchange {
+                from,
+                to,
+                max,
+                rounds,
+            } if from != to => {
+                cluster.exchange(from, to, max, rounds);
+            }
+            Step::Collect { at } => drop(cluster.collect(at, u64::MAX)),
+            Step::Repair { asker, other } if asker != other => drop(cluster.repair(asker, other)),
+            Step::Exchange { .. } | Step::Repair { .. } => {}
+        }
+    }
+}
+
+fn check_all_agree(cluster: &Cluster) -> Result<(), TestCaseError> {
+    for at in 0..cluster.nodes.len() {
+        let knowledge = &cluster.nodes[at].knowledge;
+        prop_assert_eq!(cluster.live(at), cluster.expected_live(), "host {}", at);
+        prop_assert_eq!(
+            knowledge.tree().digest(),
+            cluster.nodes[0].knowledge.tree().digest()
+        );
+        prop_assert_eq!(knowledge.summary(), cluster.nodes[0].knowledge.summary());
+    }
+    Ok(())
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn after_any_loss_duplication_and_reordering_an_exchange_makes_all_equal(steps in steps(false)) {
+        let mut cluster = Cluster::new(HOSTS);
+        run(&mut cluster, steps);
+        cluster.settle();
+        check_all_agree(&cluster)?;
+    }
+
+    #[test]
+    fn forgetting_deletions_at_any_time_brings_nothing_back(steps in steps(true)) {
+        let mut cluster = Cluster::new(HOSTS);
+        run(&mut cluster, steps);
+        cluster.settle();
+        while !cluster.wire.is_empty() {
+            cluster.deliver(0, false);
+        }
+        cluster.settle();
+        check_all_agree(&cluster)?;
+        for at in 0..HOSTS {
+            cluster.collect(at, u64::MAX);
+            prop_assert_eq!(cluster.nodes[at].knowledge.tombstones().count(), 0);
+        }
+        check_all_agree(&cluster)?;
+    }
+
+    #[test]
+    fn the_trie_alone_makes_two_trees_equal(
+        writes in prop::collection::vec((0usize..2, 0usize..200, any::<bool>(), any::<bool>()), 0..300)
+    ) {
+        let mut cluster = Cluster::new(2);
+        for (at, key, live, lost) in writes {
+            cluster.write(at, &format!("userspace/{key}"), live.then_some("x"), None);
+            if lost {
+                cluster.wire.clear();
+            }
+            while !cluster.wire.is_empty() {
+                cluster.deliver(0, false);
+            }
+        }
+        cluster.repair(0, 1);
+        prop_assert_eq!(cluster.live(0), cluster.expected_live());
+        prop_assert_eq!(cluster.live(1), cluster.expected_live());
+        prop_assert_eq!(cluster.repair(0, 1), 1, "one question shows that nothing differs");
+    }
+}
+
+#[test]
+fn a_push_after_a_lost_one_is_taken_but_leaves_a_gap_until_the_exchange() {
+    let mut cluster = Cluster::new(2);
+    cluster.write(0, "userspace/a", Some("1"), None);
+    cluster.lose(0);
+    cluster.write(0, "userspace/b", Some("2"), None);
+    let (to, push) = cluster.wire.remove(0);
+    let applied = cluster.nodes[to].take_push(push);
+    assert!(applied.gap);
+    assert_eq!(
+        cluster.nodes[1].knowledge.tree().text("userspace/b"),
+        Some("2")
+    );
+    assert_eq!(cluster.nodes[1].knowledge.summary().horizon(&host(0)), 0);
+    assert_eq!(cluster.exchange(0, 1, 100, 1), Some(2));
+    cluster.write(0, "userspace/c", Some("3"), None);
+    let (to, push) = cluster.wire.remove(0);
+    assert!(!cluster.nodes[to].take_push(push).gap);
+}
+
+#[test]
+fn an_entry_with_an_old_stamp_still_reaches_everybody() {
+    let mut cluster = Cluster::new(3);
+    cluster.write(0, "resource-x/primary", Some("h0"), None);
+    cluster.settle();
+    let old = cluster.expected[&path("resource-x/primary")].stamp.ns;
+    cluster.write(1, "resource-x/primary", Some("(none)"), Some(old + 1));
+    cluster.write(1, "ips/ip-h9", Some("10.0.0.9"), Some(1_000_000_000));
+    cluster.settle();
+    for at in 0..3 {
+        let tree = cluster.nodes[at].knowledge.tree();
+        assert_eq!(tree.text("resource-x/primary"), Some("(none)"));
+        assert_eq!(tree.text("ips/ip-h9"), Some("10.0.0.9"));
+    }
+}
+
+#[test]
+fn a_designation_made_during_a_cut_beats_a_withdrawal_stamped_right_behind_the_old_one() {
+    let mut cluster = Cluster::new(2);
+    cluster.write(0, "resource-x/primary", Some("h0"), None);
+    cluster.settle();
+    let old = cluster.expected[&path("resource-x/primary")].stamp.ns;
+    cluster.write(1, "resource-x/primary", Some("h1"), None);
+    cluster.write(0, "resource-x/primary", Some("(none)"), Some(old + 1));
+    cluster.settle();
+    for at in 0..2 {
+        assert_eq!(
+            cluster.nodes[at]
+                .knowledge
+                .tree()
+                .text("resource-x/primary"),
+            Some("h1")
+        );
+    }
+}
+
+#[test]
+fn an_exchange_costs_what_has_changed_not_what_there_is() {
+    let mut cluster = Cluster::new(2);
+    for key in 0..2_000 {
+        cluster.write(0, &format!("userspace/{key}"), Some("x"), None);
+    }
+    assert_eq!(cluster.exchange(0, 1, 100, usize::MAX), Some(2_000));
+    assert_eq!(cluster.exchange(0, 1, 100, usize::MAX), Some(0));
+    cluster.write(0, "userspace/7", Some("y"), None);
+    assert_eq!(cluster.exchange(0, 1, 100, usize::MAX), Some(1));
+}
+
+#[test]
+fn an_entry_from_the_future_waits_and_comes_again_when_its_time_is_near() {
+    let hour = 3600 * 1_000_000_000u64;
+    let (mut fast, mut right) = (Node::new(0), Node::new(1));
+    let mut wall = 1_000 * hour;
+    let item = fast
+        .write(&path("userspace/a"), Some("1"), None, wall + 3 * hour)
+        .expect("new");
+    let entries = vec![item];
+    let sifted = {
+        let admit = |ns| right.clock.admits(ns, wall);
+        right.knowledge.sift_push(Push { entries }, admit)
+    };
+    assert_eq!(sifted.entries, []);
+    assert_eq!(sifted.held_back[0].writer, host(0));
+    right.take(sifted);
+
+    for expected in [None, Some("1")] {
+        let delta = fast.knowledge.delta_since(right.knowledge.summary(), 10);
+        assert_eq!(delta.entries.len(), 1, "it is still offered");
+        let sifted = {
+            let admit = |ns| right.clock.admits(ns, wall);
+            right.knowledge.sift_delta(delta, admit)
+        };
+        right.take(sifted);
+        assert_eq!(right.knowledge.tree().text("userspace/a"), expected);
+        wall += 2 * hour;
+    }
+    assert!(right.knowledge.summary().covers(fast.knowledge.summary()));
+}
+
+#[test]
+fn a_host_that_was_away_too_long_is_replaced_and_brings_no_deleted_key_back() {
+    let mut cluster = Cluster::new(3);
+    cluster.write(2, "userspace/old", Some("x"), None);
+    cluster.write(0, "userspace/kept", Some("y"), None);
+    cluster.settle();
+    // Host 2 is away; the others delete, and forget the deletion after the keep time.
+    cluster.write(0, "userspace/old", None, None);
+    cluster.exchange(0, 1, 10, 9);
+    cluster.exchange(1, 0, 10, 9);
+    assert_eq!(
+        cluster.collect(0, u64::MAX),
+        [],
+        "not silent for long enough"
+    );
+    assert_eq!(cluster.nodes[0].knowledge.tombstones().count(), 1);
+    cluster.wall_ns += 1_000;
+    cluster.exchange(1, 0, 10, 9);
+    cluster.exchange(0, 1, 10, 9);
+    assert_eq!(cluster.collect(0, 500), [host(2)]);
+    assert_eq!(cluster.nodes[0].knowledge.tombstones().count(), 0);
+
+    assert_eq!(cluster.exchange(0, 2, 10, 9), None, "merging is refused");
+    let summary = cluster.nodes[2].knowledge.summary().clone();
+    let error = cluster.nodes[0]
+        .knowledge
+        .may_merge_with(&host(2), &summary)
+        .expect_err("refused");
+    assert!(error.to_string().contains("must be replaced"), "{error}");
+    cluster.nodes[2].knowledge = cluster.nodes[2].knowledge.emptied();
+    assert!(cluster.exchange(0, 2, 1, 9).is_some());
+    cluster.nodes[2].knowledge.replacement_is_complete();
+    cluster.write(2, "userspace/new", Some("z"), None);
+    cluster.settle();
+    for at in 0..3 {
+        assert_eq!(
+            cluster.live(at).into_keys().collect::<Vec<_>>(),
+            ["userspace/kept", "userspace/new"]
+        );
+    }
+}
+
+#[test]
+fn a_host_that_has_just_joined_is_not_taken_for_one_that_was_away() {
+    let mut cluster = Cluster::new(3);
+    cluster.write(0, "userspace/old", Some("x"), None);
+    cluster.write(0, "userspace/old", None, None);
+    cluster.exchange(0, 1, 10, 9);
+    cluster.wall_ns += 1_000;
+    cluster.exchange(0, 1, 10, 9);
+    cluster.nodes[0]
+        .reports
+        .members_are(&[host(0), host(1)].into(), cluster.wall_ns);
+    let here = &cluster.nodes[0];
+    let found = here.reports.collect(&here.knowledge, cluster.wall_ns, 500);
+    assert_eq!(found.forget, [path("userspace/old")]);
+    cluster.nodes[0].knowledge.forget(&found.forget);
+    cluster.write(2, "ips/ip-h2", Some("10.0.0.2"), Some(1_000_000_000));
+    assert_eq!(cluster.exchange(0, 2, 10, 9), Some(0));
+    assert_eq!(cluster.exchange(2, 0, 10, 9), Some(1));
+}
+
+#[test]
+fn after_a_restart_with_old_horizons_nothing_is_missing_and_no_number_is_used_twice() {
+    let mut cluster = Cluster::new(2);
+    cluster.write(0, "userspace/a", Some("1"), None);
+    cluster.settle();
+    let saved = cluster.nodes[1].knowledge.saved();
+    cluster.write(0, "userspace/b", Some("2"), None);
+    cluster.write(1, "userspace/c", Some("3"), None);
+    cluster.settle();
+    let before = &cluster.nodes[1].knowledge;
+    let stored: Vec<_> = before
+        .tree()
+        .iter()
+        .map(|(p, e)| (p.clone(), e.clone()))
+        .collect();
+    let lease = cluster.nodes[1].clock.last() + 50;
+    cluster.nodes[1].knowledge = Knowledge::restored(&host(1), stored, saved, lease);
+    cluster.nodes[1].clock = LamportClock::restored(lease);
+    cluster.nodes[1].clock.lease_stored(u64::MAX);
+    cluster.write(1, "userspace/c", Some("4"), None);
+    assert!(cluster.expected[&path("userspace/c")].issue.nr > lease);
+    cluster.settle();
+    check_all_agree(&cluster).expect("all agree");
+}
