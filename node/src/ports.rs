@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tree::Resource;
+use tree::{Path, Resource, Stamp};
 
 /// A boxed future, the return type of every port.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
@@ -93,6 +93,30 @@ pub async fn within<T>(
     }
 }
 
+/// One change of an own key: the path and its new text, or nothing to delete it.
+pub type KeyChange = (Path, Option<String>);
+
+/// How workers write their own progress into the key tree. They never read the cluster through it.
+pub trait Keys: Send + Sync {
+    /// Stores all changes as one batch with one stamp. When it returns they survive a crash of this
+    /// host, and only then may a peer see them (requirement L-A2).
+    fn commit(&self, changes: Vec<KeyChange>) -> BoxFuture<'static, Result<Stamp, KeysError>>;
+    /// Like [`Keys::commit`] for progress indicators whose loss only costs replay time (L-A3):
+    /// visible at once, stored soon after.
+    fn commit_lazy(&self, changes: Vec<KeyChange>);
+}
+
+/// Why a key could not be stored.
+#[derive(Clone, Debug, thiserror::Error)]
+pub enum KeysError {
+    /// The store of the key tree refused; the change is not visible anywhere.
+    #[error("key tree cannot be stored: {0}; check the state directory and its free space")]
+    Store(String),
+    /// The daemon is going down.
+    #[error("the daemon is stopping")]
+    Stopping,
+}
+
 /// The ports of one host. Cloning is cheap.
 #[derive(Clone)]
 pub struct Ports {
@@ -102,4 +126,8 @@ pub struct Ports {
     pub chance: Arc<dyn Chance>,
     /// Where blocking storage calls run.
     pub exec: Arc<dyn Exec>,
+    /// Files and directories.
+    pub fs: Arc<dyn storage::Fs>,
+    /// The other hosts.
+    pub net: Arc<dyn transport::Net>,
 }
