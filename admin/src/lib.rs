@@ -5,7 +5,9 @@
 //!
 //! The binary is thin; everything lies here so that tests can call it.
 
+pub mod demo;
 pub mod human;
+pub mod nbd;
 pub mod options;
 pub mod output;
 pub mod snapshot;

@@ -1,0 +1,12 @@
+//! Clusters of real daemons: separate processes, real QUIC, real sled, real files, real NBD clients.
+//!
+//! What the simulation cannot show is shown here. Every process is ended by its process id, also
+//! when a test fails; every wait has a limit.
+
+mod clients;
+mod handover;
+mod kill;
+mod lab;
+mod partition;
+mod proxy;
+mod writer;
