@@ -1,1 +1,11 @@
-//! simtest
+//! A cluster in one thread: the shipping code of several nodes under virtual time, with seeded chance.
+//!
+//! Time advances only when nobody can run; a seed and a commit reproduce a run exactly. Faults come in
+//! through the ports: [`clock`], [`exec`], [`disk`], [`net`], [`prng`].
+
+pub mod clock;
+pub mod disk;
+pub mod exec;
+pub mod net;
+pub mod prng;
+pub mod trace;

@@ -1,0 +1,414 @@
+//! The network between simulated hosts: delay, jitter, loss, bandwidth, cuts and broken connections,
+//! for each direction of each pair.
+//!
+//! What hosts see is what the real transport shows them: channels that deliver whole messages in order
+//! until they break. A lost datagram is a late message, a link that stays cut longer than the idle limit
+//! breaks every channel over it, and everything under way then is gone. Messages travel encoded, so the
+//! shipping code for frames and messages runs too.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc};
+use tokio::time::Instant;
+use transport::frame::Frame;
+use transport::{BoxFuture, Channel, ChannelRx, ChannelTx, Class, Incoming, Message, Net, NetError};
+use tree::Host;
+
+use crate::prng::Prng;
+
+/// A link that is cut for so long breaks the channels over it, as the idle limit of the real transport.
+const IDLE_LIMIT: Duration = Duration::from_secs(12);
+/// A lost datagram is repeated after about so long, plus the delay of the link.
+const REPEAT_AFTER: Duration = Duration::from_millis(200);
+/// Messages that may wait in one direction of a channel before the sender has to wait.
+const QUEUE_MAX: usize = 64;
+
+/// How one direction of one pair behaves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Time that every message takes at least.
+    pub delay: Duration,
+    /// Up to so much more, drawn for each message.
+    pub jitter: Duration,
+    /// Of 1,000 messages so many need a repetition.
+    pub loss_permille: u64,
+    /// Bytes per second; 0 is unlimited.
+    pub bandwidth: u64,
+}
+
+impl Default for Link {
+    fn default() -> Self {
+        Link {
+            delay: Duration::from_millis(1),
+            jitter: Duration::from_micros(200),
+            loss_permille: 0,
+            bandwidth: 0,
+        }
+    }
+}
+
+type Pair = (Host, Host);
+
+#[derive(Default)]
+struct State {
+    links: BTreeMap<Pair, Link>,
+    cut_since: BTreeMap<Pair, Instant>,
+    doors: BTreeMap<Host, mpsc::UnboundedSender<Incoming>>,
+    pipes: Vec<(Pair, Arc<Pipe>)>,
+    counts: Counts,
+}
+
+/// What the network did so far.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Messages delivered to a queue.
+    pub messages: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Messages that needed a repetition.
+    pub repeated: u64,
+    /// Channels opened.
+    pub opened: u64,
+    /// Channels broken by cuts, crashes and resets.
+    pub broken: u64,
+}
+
+/// The network of one world. Clones share it.
+#[derive(Clone)]
+pub struct SimNet {
+    state: Arc<Mutex<State>>,
+    changed: Arc<Notify>,
+    chance: Prng,
+}
+
+impl SimNet {
+    /// A network without faults.
+    pub fn new(chance: Prng) -> SimNet {
+        SimNet { state: Arc::default(), changed: Arc::default(), chance }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The port of `host`. Its earlier channels, if any, are broken: the host was restarted.
+    pub fn port(&self, host: &Host) -> Arc<dyn Net> {
+        self.disconnect(host);
+        let (door, waiting) = mpsc::unbounded_channel();
+        self.state().doors.insert(host.clone(), door);
+        Arc::new(SimPort {
+            net: self.clone(),
+            host: host.clone(),
+            waiting: Arc::new(tokio::sync::Mutex::new(waiting)),
+            peers: Arc::default(),
+        })
+    }
+
+    /// `host` is gone: nobody reaches it and its channels break.
+    pub fn disconnect(&self, host: &Host) {
+        self.state().doors.remove(host);
+        self.break_where(|(a, b)| a == host || b == host);
+    }
+
+    /// How messages from `from` to `to` travel from now on.
+    pub fn set_link(&self, from: &Host, to: &Host, link: Link) {
+        self.state().links.insert((from.clone(), to.clone()), link);
+    }
+
+    /// Nothing gets from `from` to `to` any more.
+    pub fn cut_one_way(&self, from: &Host, to: &Host) {
+        let pair = (from.clone(), to.clone());
+        self.state().cut_since.entry(pair).or_insert_with(Instant::now);
+        self.changed.notify_waiters();
+    }
+
+    /// Nothing gets from one to the other any more, both ways.
+    pub fn cut(&self, a: &Host, b: &Host) {
+        self.cut_one_way(a, b);
+        self.cut_one_way(b, a);
+    }
+
+    /// Everything gets through again, without delay or loss beyond the ordinary.
+    pub fn heal(&self) {
+        let mut state = self.state();
+        state.cut_since.clear();
+        state.links.clear();
+        drop(state);
+        self.changed.notify_waiters();
+    }
+
+    /// Breaks all channels between two hosts, in the middle of whatever is under way.
+    pub fn reset(&self, a: &Host, b: &Host) {
+        self.break_where(|(x, y)| (x == a && y == b) || (x == b && y == a));
+    }
+
+    /// What happened so far.
+    pub fn counts(&self) -> Counts {
+        self.state().counts
+    }
+
+    fn break_where(&self, concerned: impl Fn(&Pair) -> bool) {
+        let mut state = self.state();
+        let (broken, kept) = std::mem::take(&mut state.pipes).into_iter().partition(|(p, _)| concerned(p));
+        state.pipes = kept;
+        let broken: Vec<(Pair, Arc<Pipe>)> = broken;
+        state.counts.broken += broken.len() as u64;
+        drop(state);
+        for (_, pipe) in broken {
+            pipe.close();
+        }
+    }
+
+    /// When a message of `bytes` given to the network now arrives, if the link is not cut.
+    fn arrival(&self, pair: &Pair, bytes: usize, after: Instant) -> Instant {
+        let mut state = self.state();
+        let link = state.links.get(pair).copied().unwrap_or_default();
+        state.counts.messages += 1;
+        state.counts.bytes += bytes as u64;
+        let mut takes = link.delay + link.jitter.mul_f64(self.chance.below(1000) as f64 / 1000.0);
+        if self.chance.chance(link.loss_permille) {
+            state.counts.repeated += 1;
+            takes += REPEAT_AFTER + link.delay;
+        }
+        let mut from = Instant::now();
+        if let Some(nanos) = (bytes as u64).saturating_mul(1_000_000_000).checked_div(link.bandwidth) {
+            from = from.max(after) + Duration::from_nanos(nanos);
+        }
+        (from + takes).max(after)
+    }
+
+    fn cut_since(&self, pair: &Pair) -> Option<Instant> {
+        self.state().cut_since.get(pair).copied()
+    }
+
+    fn cut_either_way(&self, pair: &Pair) -> Option<Instant> {
+        let back = (pair.1.clone(), pair.0.clone());
+        match (self.cut_since(pair), self.cut_since(&back)) {
+            (Some(a), Some(b)) => Some(a.min(b)),
+            (a, b) => a.or(b),
+        }
+    }
+
+    fn channel_pair(&self, from: &Host, to: &Host) -> (Channel, Channel) {
+        let there = self.pipe(from, to);
+        let back = self.pipe(to, from);
+        (self.end(from, to, &there, &back), self.end(to, from, &back, &there))
+    }
+
+    fn pipe(&self, from: &Host, to: &Host) -> Arc<Pipe> {
+        let pipe = Arc::new(Pipe::default());
+        let mut state = self.state();
+        state.pipes.retain(|(_, p)| !p.is_closed());
+        state.pipes.push(((from.clone(), to.clone()), pipe.clone()));
+        pipe
+    }
+
+    fn end(&self, me: &Host, peer: &Host, out: &Arc<Pipe>, inn: &Arc<Pipe>) -> Channel {
+        let tx = Tx { net: self.clone(), pair: (me.clone(), peer.clone()), pipe: out.clone() };
+        let rx = Rx { net: self.clone(), pair: (peer.clone(), me.clone()), pipe: inn.clone() };
+        Channel { tx: Box::new(tx), rx: Box::new(rx) }
+    }
+}
+
+/// One direction of one channel.
+#[derive(Default)]
+struct Pipe {
+    queue: Mutex<Queue>,
+    changed: Notify,
+}
+
+#[derive(Default)]
+struct Queue {
+    messages: VecDeque<(Instant, Frame)>,
+    last: Option<Instant>,
+    closed: bool,
+}
+
+impl Pipe {
+    fn queue(&self) -> MutexGuard<'_, Queue> {
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn close(&self) {
+        self.queue().closed = true;
+        self.changed.notify_waiters();
+    }
+
+    fn is_closed(&self) -> bool {
+        self.queue().closed
+    }
+}
+
+struct Tx {
+    net: SimNet,
+    pair: Pair,
+    pipe: Arc<Pipe>,
+}
+
+impl Drop for Tx {
+    fn drop(&mut self) {
+        self.pipe.close();
+    }
+}
+
+impl Tx {
+    async fn send(&self, message: Message) -> Result<(), NetError> {
+        let frame = message.to_frame().map_err(|e| NetError::Protocol {
+            peer: self.pair.1.clone(),
+            why: e.to_string(),
+        })?;
+        loop {
+            let changed = self.pipe.changed.notified();
+            {
+                let mut queue = self.pipe.queue();
+                if queue.closed {
+                    return Err(NetError::Closed { peer: self.pair.1.clone() });
+                }
+                if queue.messages.len() < QUEUE_MAX {
+                    let bytes = frame.head.len() + frame.body.len();
+                    let after = queue.last.unwrap_or_else(Instant::now);
+                    let at = self.net.arrival(&self.pair, bytes, after);
+                    queue.last = Some(at);
+                    queue.messages.push_back((at, frame));
+                    break;
+                }
+            }
+            changed.await;
+        }
+        self.pipe.changed.notify_waiters();
+        Ok(())
+    }
+}
+
+impl ChannelTx for Tx {
+    fn send(&mut self, message: Message) -> BoxFuture<'_, Result<(), NetError>> {
+        Box::pin(Tx::send(self, message))
+    }
+}
+
+struct Rx {
+    net: SimNet,
+    pair: Pair,
+    pipe: Arc<Pipe>,
+}
+
+impl Drop for Rx {
+    fn drop(&mut self) {
+        self.pipe.close();
+    }
+}
+
+/// What a receiver finds when it looks.
+enum Look {
+    Message(Frame),
+    Broken,
+    WaitUntil(Instant),
+    Wait,
+}
+
+impl Rx {
+    fn look(&self) -> Look {
+        let now = Instant::now();
+        let cut = self.net.cut_either_way(&self.pair);
+        if cut.is_some_and(|since| now >= since + IDLE_LIMIT) {
+            self.pipe.close();
+            return Look::Broken;
+        }
+        let deliverable = self.net.cut_since(&self.pair).is_none();
+        let mut queue = self.pipe.queue();
+        match (queue.messages.front(), cut) {
+            (Some((at, _)), _) if deliverable && *at <= now => match queue.messages.pop_front() {
+                Some((_, frame)) => Look::Message(frame),
+                None => Look::Wait,
+            },
+            (_, _) if queue.closed && (queue.messages.is_empty() || !deliverable) => Look::Broken,
+            (_, Some(since)) => Look::WaitUntil(since + IDLE_LIMIT),
+            (Some((at, _)), None) => Look::WaitUntil(*at),
+            (None, None) => Look::Wait,
+        }
+    }
+
+    async fn recv(&self) -> Result<Message, NetError> {
+        loop {
+            let (mine, nets) = (self.pipe.changed.notified(), self.net.changed.notified());
+            match self.look() {
+                Look::Message(frame) => {
+                    self.pipe.changed.notify_waiters();
+                    return Message::from_frame(&frame).map_err(|e| NetError::Protocol {
+                        peer: self.pair.0.clone(),
+                        why: e.to_string(),
+                    });
+                }
+                Look::Broken => return Err(NetError::Closed { peer: self.pair.0.clone() }),
+                Look::WaitUntil(at) => tokio::select! {
+                    biased;
+                    () = mine => {}
+                    () = nets => {}
+                    () = tokio::time::sleep_until(at) => {}
+                },
+                Look::Wait => tokio::select! {
+                    biased;
+                    () = mine => {}
+                    () = nets => {}
+                },
+            }
+        }
+    }
+}
+
+impl ChannelRx for Rx {
+    fn recv(&mut self) -> BoxFuture<'_, Result<Message, NetError>> {
+        Box::pin(Rx::recv(self))
+    }
+}
+
+/// One host's access to the network.
+struct SimPort {
+    net: SimNet,
+    host: Host,
+    waiting: Arc<tokio::sync::Mutex<mpsc::UnboundedReceiver<Incoming>>>,
+    peers: Arc<Mutex<BTreeSet<Host>>>,
+}
+
+impl Net for SimPort {
+    fn open(&self, to: &Host, class: Class) -> BoxFuture<'static, Result<Channel, NetError>> {
+        let (net, host, to) = (self.net.clone(), self.host.clone(), to.clone());
+        let known = self.peers.lock().unwrap_or_else(PoisonError::into_inner).contains(&to);
+        Box::pin(async move {
+            if !known {
+                return Err(NetError::NoAddress { peer: to });
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
+            let pair = (host.clone(), to.clone());
+            let unreachable = |why: &str| NetError::Unreachable {
+                peer: to.clone(),
+                address: to.to_string(),
+                why: why.to_owned(),
+            };
+            if net.cut_either_way(&pair).is_some() {
+                tokio::time::sleep(Duration::from_secs(5)).await;
+                return Err(unreachable("no answer"));
+            }
+            let Some(door) = net.state().doors.get(&to).cloned() else {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                return Err(unreachable("nobody listens"));
+            };
+            let (mine, theirs) = net.channel_pair(&host, &to);
+            net.state().counts.opened += 1;
+            let incoming = Incoming { from: host, class, channel: theirs };
+            door.send(incoming).map_err(|_| unreachable("it is going down"))?;
+            Ok(mine)
+        })
+    }
+
+    fn accept(&self) -> BoxFuture<'static, Option<Incoming>> {
+        let waiting = self.waiting.clone();
+        Box::pin(async move { waiting.lock().await.recv().await })
+    }
+
+    fn set_peers(&self, addresses: BTreeMap<Host, String>) {
+        *self.peers.lock().unwrap_or_else(PoisonError::into_inner) = addresses.into_keys().collect();
+    }
+}
