@@ -99,7 +99,13 @@ impl NbdClient {
         let pending = Pending::default();
         let reader = tokio::spawn(read_replies(reader, pending.clone()));
         let (cookies, writer) = (AtomicU64::new(1), Mutex::new(writer));
-        let shared = Arc::new(Shared { size, cookies, writer, pending, reader });
+        let shared = Arc::new(Shared {
+            size,
+            cookies,
+            writer,
+            pending,
+            reader,
+        });
         Ok(NbdClient { shared })
     }
 
@@ -118,7 +124,9 @@ impl NbdClient {
         let len = u32::try_from(data.len())
             .map_err(|_| NbdError::Protocol("write longer than 4 GiB".into()))?;
         let flags = if fua { FLAG_FUA } else { 0 };
-        self.request(CMD_WRITE, flags, offset, len, data).await.map(drop)
+        self.request(CMD_WRITE, flags, offset, len, data)
+            .await
+            .map(drop)
     }
 
     /// Makes every write answered before durable.
@@ -128,7 +136,9 @@ impl NbdClient {
 
     /// Sets `len` bytes at `offset` to zero.
     pub async fn zero(&self, offset: u64, len: u32) -> Result<(), NbdError> {
-        self.request(CMD_WRITE_ZEROES, 0, offset, len, &[]).await.map(drop)
+        self.request(CMD_WRITE_ZEROES, 0, offset, len, &[])
+            .await
+            .map(drop)
     }
 
     /// Declares `len` bytes at `offset` unused.
@@ -155,13 +165,19 @@ impl NbdClient {
         let cookie = self.shared.cookies.fetch_add(1, Ordering::Relaxed);
         let bytes = if command == CMD_READ { len as usize } else { 0 };
         let (answer, result) = oneshot::channel();
-        self.shared.pending.insert(cookie, Waiting { bytes, answer })?;
+        self.shared
+            .pending
+            .insert(cookie, Waiting { bytes, answer })?;
         {
             let mut writer = self.shared.writer.lock().await;
-            writer.write_all(&header(command, flags, cookie, offset, len)).await?;
+            writer
+                .write_all(&header(command, flags, cookie, offset, len))
+                .await?;
             writer.write_all(data).await?;
         }
-        result.await.map_err(|_| NbdError::Gone("closed while waiting for an answer".into()))?
+        result
+            .await
+            .map_err(|_| NbdError::Gone("closed while waiting for an answer".into()))?
     }
 }
 
@@ -179,7 +195,9 @@ fn header(command: u16, flags: u16, cookie: u64, offset: u64, len: u32) -> Bytes
 async fn handshake(stream: &mut UnixStream, name: &str) -> Result<u64, NbdError> {
     let (first, second) = (stream.read_u64().await?, stream.read_u64().await?);
     if (first, second) != (NBD_MAGIC, OPTION_MAGIC) {
-        return Err(NbdError::Protocol(format!("greeting {first:#x} {second:#x}")));
+        return Err(NbdError::Protocol(format!(
+            "greeting {first:#x} {second:#x}"
+        )));
     }
     let _server_flags = stream.read_u16().await?;
     let mut ask = BytesMut::new();
@@ -204,7 +222,11 @@ async fn handshake(stream: &mut UnixStream, name: &str) -> Result<u64, NbdError>
             REP_INFO => {}
             code => {
                 let text = String::from_utf8_lossy(&body).into_owned();
-                return Err(NbdError::NoExport { name: name.into(), code, text });
+                return Err(NbdError::NoExport {
+                    name: name.into(),
+                    code,
+                    text,
+                });
             }
         }
     }
@@ -216,7 +238,9 @@ async fn option_reply(stream: &mut UnixStream) -> Result<(u32, Vec<u8>), NbdErro
     let kind = stream.read_u32().await?;
     let len = stream.read_u32().await?;
     if magic != OPTION_REPLY_MAGIC || len > OPTION_REPLY_BYTES_MAX {
-        return Err(NbdError::Protocol(format!("option reply {magic:#x}, {len} bytes")));
+        return Err(NbdError::Protocol(format!(
+            "option reply {magic:#x}, {len} bytes"
+        )));
     }
     let mut body = vec![0; len as usize];
     stream.read_exact(&mut body).await?;
@@ -240,7 +264,9 @@ async fn read_reply(reader: &mut OwnedReadHalf, pending: &Pending) -> Result<(),
         return Err(NbdError::Protocol(format!("reply {magic:#x}")));
     }
     let Some(waiting) = pending.take(cookie) else {
-        return Err(NbdError::Protocol(format!("answer to unknown request {cookie}")));
+        return Err(NbdError::Protocol(format!(
+            "answer to unknown request {cookie}"
+        )));
     };
     let result = if error != 0 {
         Err(NbdError::Refused(error))

@@ -20,7 +20,10 @@ pub struct SimClock {
 impl SimClock {
     /// A right clock that counts from `began`.
     pub fn new(began: tokio::time::Instant) -> SimClock {
-        SimClock { began, skew_ns: Arc::default() }
+        SimClock {
+            began,
+            skew_ns: Arc::default(),
+        }
     }
 
     /// From now on the time of day is wrong by `skew_ns`; monotonic time goes on evenly.

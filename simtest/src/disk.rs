@@ -107,7 +107,11 @@ impl SimFs {
         let mut state = self.state();
         let id = state.new_inode();
         let zeros = vec![0; size as usize];
-        let inode = Inode { now: zeros.clone(), durable: zeros, ..Inode::default() };
+        let inode = Inode {
+            now: zeros.clone(),
+            durable: zeros,
+            ..Inode::default()
+        };
         state.inodes.insert(id, inode);
         state.names.insert(path.to_owned(), id);
         state.durable_names.insert(path.to_owned(), id);
@@ -129,7 +133,12 @@ impl SimFs {
 
     /// Paths of all files below `dir`.
     pub fn files_below(&self, dir: &Path) -> Vec<PathBuf> {
-        self.state().names.keys().filter(|p| p.starts_with(dir)).cloned().collect()
+        self.state()
+            .names
+            .keys()
+            .filter(|p| p.starts_with(dir))
+            .cloned()
+            .collect()
     }
 
     /// The next call on a file below `path` that `fault` concerns fails.
@@ -140,8 +149,12 @@ impl SimFs {
     /// Flips one bit, on the medium and in what is visible. False when there is no such byte.
     pub fn flip_bit(&self, path: &Path, at: u64, bit: u8) -> bool {
         let mut state = self.state();
-        let Some(id) = state.names.get(path).copied() else { return false };
-        let Some(inode) = state.inodes.get_mut(&id) else { return false };
+        let Some(id) = state.names.get(path).copied() else {
+            return false;
+        };
+        let Some(inode) = state.inodes.get_mut(&id) else {
+            return false;
+        };
         let at = at as usize;
         if at >= inode.now.len() {
             return false;
@@ -202,7 +215,11 @@ impl State {
     }
 
     fn check_power(&self) -> io::Result<()> {
-        if self.off { Err(io::Error::other("the power is off")) } else { Ok(()) }
+        if self.off {
+            Err(io::Error::other("the power is off"))
+        } else {
+            Ok(())
+        }
     }
 
     /// Before every changing call: counts it and burns the fuse.
@@ -220,7 +237,10 @@ impl State {
     }
 
     fn fault(&mut self, path: &Path, fault: Fault) -> io::Result<()> {
-        let planned = self.faults.iter().position(|(p, f)| *f == fault && path.starts_with(p));
+        let planned = self
+            .faults
+            .iter()
+            .position(|(p, f)| *f == fault && path.starts_with(p));
         match planned {
             Some(i) => {
                 self.faults.remove(i);
@@ -262,7 +282,11 @@ impl State {
         let alive: BTreeSet<u64> = self.names.values().copied().collect();
         self.inodes.retain(|id, _| alive.contains(id));
         let chance = self.chance.clone();
-        let lost = self.inodes.values_mut().map(|i| i.lose(&chance)).sum::<u64>();
+        let lost = self
+            .inodes
+            .values_mut()
+            .map(|i| i.lose(&chance))
+            .sum::<u64>();
         self.counts.sectors_lost += lost;
     }
 }
@@ -335,7 +359,10 @@ impl Inode {
 }
 
 fn not_found(path: &Path) -> io::Error {
-    io::Error::new(io::ErrorKind::NotFound, format!("{} does not exist", path.display()))
+    io::Error::new(
+        io::ErrorKind::NotFound,
+        format!("{} does not exist", path.display()),
+    )
 }
 
 fn parent(path: &Path) -> PathBuf {
@@ -397,8 +424,10 @@ impl Fs for SimFs {
         }
         let files = state.names.keys().filter(|p| p.parent() == Some(dir));
         let dirs = state.dirs.iter().filter(|p| p.parent() == Some(dir));
-        let mut names: Vec<String> =
-            files.chain(dirs).filter_map(|p| Some(p.file_name()?.to_str()?.to_owned())).collect();
+        let mut names: Vec<String> = files
+            .chain(dirs)
+            .filter_map(|p| Some(p.file_name()?.to_str()?.to_owned()))
+            .collect();
         names.sort();
         Ok(names)
     }
@@ -445,7 +474,10 @@ impl Fs for SimFs {
         let state = self.state();
         state.check_power()?;
         let free = state.capacity.saturating_sub(state.used());
-        Ok(FreeSpace { free, total: state.capacity })
+        Ok(FreeSpace {
+            free,
+            total: state.capacity,
+        })
     }
 }
 
@@ -496,7 +528,9 @@ impl BlockFile for SimFile {
     fn read_at(&self, buf: &mut [u8], at: u64) -> io::Result<usize> {
         let mut state = self.state()?;
         state.fault(&self.path, Fault::ReadError)?;
-        let Some(inode) = state.inodes.get(&self.id) else { return Ok(0) };
+        let Some(inode) = state.inodes.get(&self.id) else {
+            return Ok(0);
+        };
         let from = (at as usize).min(inode.now.len());
         let len = buf.len().min(inode.now.len() - from);
         buf[..len].copy_from_slice(&inode.now[from..from + len]);
@@ -570,8 +604,12 @@ impl BlockFile for SimFile {
     }
 
     fn map(&self, at: u64, len: u64) -> io::Result<Vec<Extent>> {
-        self.state()?;
-        Ok(vec![Extent { at, len, kind: ExtentKind::Data }])
+        drop(self.state()?);
+        Ok(vec![Extent {
+            at,
+            len,
+            kind: ExtentKind::Data,
+        }])
     }
 }
 
@@ -610,7 +648,9 @@ mod tests {
         let survived = (0..50)
             .filter(|seed| {
                 let fs = fs(*seed);
-                let file = fs.open(Path::new("/d/file"), OpenHow::CreateNew).expect("create");
+                let file = fs
+                    .open(Path::new("/d/file"), OpenHow::CreateNew)
+                    .expect("create");
                 file.flush().expect("flush");
                 fs.power_off();
                 fs.power_on();
@@ -623,7 +663,9 @@ mod tests {
     #[test]
     fn a_full_file_system_says_so_and_changes_nothing() {
         let fs = fs(1);
-        let file = fs.open(Path::new("/d/file"), OpenHow::CreateNew).expect("create");
+        let file = fs
+            .open(Path::new("/d/file"), OpenHow::CreateNew)
+            .expect("create");
         fs.set_capacity(1000);
         let error = write_at(&*file, &[1; 2000], 0).expect_err("full");
         assert_eq!(error.kind(), io::ErrorKind::StorageFull);

@@ -61,7 +61,12 @@ impl SimExec {
             tasks: tokio::task::JoinSet::new(),
             dead: false,
         };
-        SimExec { inner: Arc::new(Inner { chance, state: Mutex::new(state) }) }
+        SimExec {
+            inner: Arc::new(Inner {
+                chance,
+                state: Mutex::new(state),
+            }),
+        }
     }
 
     /// Calls of this medium wait until `pause` is over.
@@ -119,7 +124,9 @@ impl Exec for SimExec {
         }
         if !state.lanes.contains_key(lane) {
             let (queue, waiting) = mpsc::unbounded_channel();
-            state.tasks.spawn(self.inner.clone().work(medium(lane), waiting));
+            state
+                .tasks
+                .spawn(self.inner.clone().work(medium(lane), waiting));
             state.lanes.insert(lane.clone(), queue);
         }
         if let Some(queue) = state.lanes.get(lane) {

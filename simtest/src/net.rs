@@ -13,7 +13,9 @@ use std::time::Duration;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 use transport::frame::Frame;
-use transport::{BoxFuture, Channel, ChannelRx, ChannelTx, Class, Incoming, Message, Net, NetError};
+use transport::{
+    BoxFuture, Channel, ChannelRx, ChannelTx, Class, Incoming, Message, Net, NetError,
+};
 use tree::Host;
 
 use crate::prng::Prng;
@@ -86,7 +88,11 @@ pub struct SimNet {
 impl SimNet {
     /// A network without faults.
     pub fn new(chance: Prng) -> SimNet {
-        SimNet { state: Arc::default(), changed: Arc::default(), chance }
+        SimNet {
+            state: Arc::default(),
+            changed: Arc::default(),
+            chance,
+        }
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -120,7 +126,10 @@ impl SimNet {
     /// Nothing gets from `from` to `to` any more.
     pub fn cut_one_way(&self, from: &Host, to: &Host) {
         let pair = (from.clone(), to.clone());
-        self.state().cut_since.entry(pair).or_insert_with(Instant::now);
+        self.state()
+            .cut_since
+            .entry(pair)
+            .or_insert_with(Instant::now);
         self.changed.notify_waiters();
     }
 
@@ -151,7 +160,9 @@ impl SimNet {
 
     fn break_where(&self, concerned: impl Fn(&Pair) -> bool) {
         let mut state = self.state();
-        let (broken, kept) = std::mem::take(&mut state.pipes).into_iter().partition(|(p, _)| concerned(p));
+        let (broken, kept) = std::mem::take(&mut state.pipes)
+            .into_iter()
+            .partition(|(p, _)| concerned(p));
         state.pipes = kept;
         let broken: Vec<(Pair, Arc<Pipe>)> = broken;
         state.counts.broken += broken.len() as u64;
@@ -173,7 +184,10 @@ impl SimNet {
             takes += REPEAT_AFTER + link.delay;
         }
         let mut from = Instant::now();
-        if let Some(nanos) = (bytes as u64).saturating_mul(1_000_000_000).checked_div(link.bandwidth) {
+        if let Some(nanos) = (bytes as u64)
+            .saturating_mul(1_000_000_000)
+            .checked_div(link.bandwidth)
+        {
             from = from.max(after) + Duration::from_nanos(nanos);
         }
         (from + takes).max(after)
@@ -194,7 +208,10 @@ impl SimNet {
     fn channel_pair(&self, from: &Host, to: &Host) -> (Channel, Channel) {
         let there = self.pipe(from, to);
         let back = self.pipe(to, from);
-        (self.end(from, to, &there, &back), self.end(to, from, &back, &there))
+        (
+            self.end(from, to, &there, &back),
+            self.end(to, from, &back, &there),
+        )
     }
 
     fn pipe(&self, from: &Host, to: &Host) -> Arc<Pipe> {
@@ -206,9 +223,20 @@ impl SimNet {
     }
 
     fn end(&self, me: &Host, peer: &Host, out: &Arc<Pipe>, inn: &Arc<Pipe>) -> Channel {
-        let tx = Tx { net: self.clone(), pair: (me.clone(), peer.clone()), pipe: out.clone() };
-        let rx = Rx { net: self.clone(), pair: (peer.clone(), me.clone()), pipe: inn.clone() };
-        Channel { tx: Box::new(tx), rx: Box::new(rx) }
+        let tx = Tx {
+            net: self.clone(),
+            pair: (me.clone(), peer.clone()),
+            pipe: out.clone(),
+        };
+        let rx = Rx {
+            net: self.clone(),
+            pair: (peer.clone(), me.clone()),
+            pipe: inn.clone(),
+        };
+        Channel {
+            tx: Box::new(tx),
+            rx: Box::new(rx),
+        }
     }
 }
 
@@ -264,7 +292,9 @@ impl Tx {
             {
                 let mut queue = self.pipe.queue();
                 if queue.closed {
-                    return Err(NetError::Closed { peer: self.pair.1.clone() });
+                    return Err(NetError::Closed {
+                        peer: self.pair.1.clone(),
+                    });
                 }
                 if queue.messages.len() < QUEUE_MAX {
                     let bytes = frame.head.len() + frame.body.len();
@@ -341,7 +371,11 @@ impl Rx {
                         why: e.to_string(),
                     });
                 }
-                Look::Broken => return Err(NetError::Closed { peer: self.pair.0.clone() }),
+                Look::Broken => {
+                    return Err(NetError::Closed {
+                        peer: self.pair.0.clone(),
+                    });
+                }
                 Look::WaitUntil(at) => tokio::select! {
                     biased;
                     () = mine => {}
@@ -375,7 +409,11 @@ struct SimPort {
 impl Net for SimPort {
     fn open(&self, to: &Host, class: Class) -> BoxFuture<'static, Result<Channel, NetError>> {
         let (net, host, to) = (self.net.clone(), self.host.clone(), to.clone());
-        let known = self.peers.lock().unwrap_or_else(PoisonError::into_inner).contains(&to);
+        let known = self
+            .peers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains(&to);
         Box::pin(async move {
             if !known {
                 return Err(NetError::NoAddress { peer: to });
@@ -397,8 +435,13 @@ impl Net for SimPort {
             };
             let (mine, theirs) = net.channel_pair(&host, &to);
             net.state().counts.opened += 1;
-            let incoming = Incoming { from: host, class, channel: theirs };
-            door.send(incoming).map_err(|_| unreachable("it is going down"))?;
+            let incoming = Incoming {
+                from: host,
+                class,
+                channel: theirs,
+            };
+            door.send(incoming)
+                .map_err(|_| unreachable("it is going down"))?;
             Ok(mine)
         })
     }
@@ -409,6 +452,7 @@ impl Net for SimPort {
     }
 
     fn set_peers(&self, addresses: BTreeMap<Host, String>) {
-        *self.peers.lock().unwrap_or_else(PoisonError::into_inner) = addresses.into_keys().collect();
+        *self.peers.lock().unwrap_or_else(PoisonError::into_inner) =
+            addresses.into_keys().collect();
     }
 }

@@ -16,12 +16,17 @@ impl Prng {
         let mut hasher = blake3::Hasher::new();
         hasher.update(&seed.to_le_bytes());
         hasher.update(part.as_bytes());
-        Prng(Arc::new(Mutex::new(ChaCha8Rng::from_seed(*hasher.finalize().as_bytes()))))
+        Prng(Arc::new(Mutex::new(ChaCha8Rng::from_seed(
+            *hasher.finalize().as_bytes(),
+        ))))
     }
 
     /// A number drawn evenly from all 64-bit numbers.
     pub fn u64(&self) -> u64 {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).next_u64()
+        self.0
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .next_u64()
     }
 
     /// A number below `bound`; 0 when `bound` is 0.

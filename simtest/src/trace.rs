@@ -65,6 +65,11 @@ impl Trace {
     /// The last `count` lines.
     pub fn tail(&self, count: usize) -> Vec<String> {
         let inner = self.inner();
-        inner.last.iter().skip(inner.last.len().saturating_sub(count)).cloned().collect()
+        inner
+            .last
+            .iter()
+            .skip(inner.last.len().saturating_sub(count))
+            .cloned()
+            .collect()
     }
 }

@@ -33,8 +33,15 @@ pub struct Ran {
 impl Ran {
     /// Standard output, or an error that shows everything when the exit code was not zero.
     pub fn ok(self) -> Result<String> {
-        let Ran { stdout, stderr, code } = self;
-        ensure!(code == Some(0), "exit {code:?}\nstdout: {stdout}\nstderr: {stderr}");
+        let Ran {
+            stdout,
+            stderr,
+            code,
+        } = self;
+        ensure!(
+            code == Some(0),
+            "exit {code:?}\nstdout: {stdout}\nstderr: {stderr}"
+        );
         Ok(stdout)
     }
 }
@@ -105,7 +112,10 @@ impl Host {
 
     /// Makes this host the first one of a new cluster.
     pub fn create_cluster(&self) -> Result<()> {
-        let (host, ip) = (format!("--host={}", self.name), format!("--ip={}", self.address()));
+        let (host, ip) = (
+            format!("--host={}", self.name),
+            format!("--ip={}", self.address()),
+        );
         self.marsadm(&[&host, &ip, "create-cluster"])?.ok()?;
         Ok(())
     }
@@ -113,17 +123,28 @@ impl Host {
     /// Lets this host join the cluster of `first`, whose daemon must be running.
     pub fn join_cluster(&self, first: &Host) -> Result<()> {
         let token = first.mars(&["cluster", "token"])?.ok()?;
-        let (host, ip) = (format!("--host={}", self.name), format!("--ip={}", self.address()));
+        let (host, ip) = (
+            format!("--host={}", self.name),
+            format!("--ip={}", self.address()),
+        );
         let token = format!("--token={}", token.trim());
-        self.marsadm(&[&host, &ip, "join-cluster", first.name(), &token])?.ok()?;
+        self.marsadm(&[&host, &ip, "join-cluster", first.name(), &token])?
+            .ok()?;
         Ok(())
     }
 
     /// Starts the daemon and waits until it says that it is ready.
     pub fn start(&mut self) -> Result<()> {
         ensure!(self.daemon.is_none(), "{} runs already", self.name);
-        let mut child = self.command()?.stdout(Stdio::piped()).spawn().context("start mars node")?;
-        let out = child.stdout.take().context("daemon without standard output")?;
+        let mut child = self
+            .command()?
+            .stdout(Stdio::piped())
+            .spawn()
+            .context("start mars node")?;
+        let out = child
+            .stdout
+            .take()
+            .context("daemon without standard output")?;
         self.daemon = Some(child);
         let (tell, ready) = mpsc::channel();
         std::thread::spawn(move || {
@@ -137,7 +158,11 @@ impl Host {
                 Ok(line) if line.starts_with("ready ") => return Ok(()),
                 Ok(_) => {}
                 Err(_) => {
-                    bail!("daemon of {} did not become ready\n{}", self.name, self.log_tail())
+                    bail!(
+                        "daemon of {} did not become ready\n{}",
+                        self.name,
+                        self.log_tail()
+                    )
                 }
             }
         }
@@ -146,7 +171,12 @@ impl Host {
     /// Starts the daemon so that it outlives this program, and returns its process id.
     pub fn start_detached(&mut self) -> Result<u32> {
         ensure!(self.daemon.is_none(), "{} runs already", self.name);
-        Ok(self.command()?.stdout(Stdio::null()).spawn().context("start mars node")?.id())
+        Ok(self
+            .command()?
+            .stdout(Stdio::null())
+            .spawn()
+            .context("start mars node")?
+            .id())
     }
 
     fn command(&self) -> Result<Command> {
@@ -155,7 +185,12 @@ impl Host {
             .append(true)
             .open(self.dir.join("daemon.log"))?;
         let mut command = Command::new(&self.mars);
-        command.arg("node").arg("--dir").arg(&self.dir).arg("--listen").arg(&self.listen);
+        command
+            .arg("node")
+            .arg("--dir")
+            .arg(&self.dir)
+            .arg("--listen")
+            .arg(&self.listen);
         if let Some(address) = &self.advertise {
             command.arg("--advertise").arg(address);
         }
@@ -172,7 +207,9 @@ impl Host {
 
     /// Does the daemon run?
     pub fn is_running(&mut self) -> bool {
-        self.daemon.as_mut().is_some_and(|d| matches!(d.try_wait(), Ok(None)))
+        self.daemon
+            .as_mut()
+            .is_some_and(|d| matches!(d.try_wait(), Ok(None)))
     }
 
     /// Process id of the daemon.
@@ -191,7 +228,12 @@ impl Host {
         let mut waited = Duration::ZERO;
         while waited < STOP_WITHIN {
             if let Some(status) = child.try_wait()? {
-                ensure!(status.success(), "daemon of {}: {status}\n{}", self.name, self.log_tail());
+                ensure!(
+                    status.success(),
+                    "daemon of {}: {status}\n{}",
+                    self.name,
+                    self.log_tail()
+                );
                 return Ok(());
             }
             std::thread::sleep(LOOK_EVERY);
@@ -199,7 +241,11 @@ impl Host {
         }
         child.kill()?;
         child.wait()?;
-        bail!("daemon of {} did not stop within {STOP_WITHIN:?}\n{}", self.name, self.log_tail())
+        bail!(
+            "daemon of {} did not stop within {STOP_WITHIN:?}\n{}",
+            self.name,
+            self.log_tail()
+        )
     }
 
     /// Ends the daemon at once, as a crash would (`kill -9`).
@@ -244,7 +290,11 @@ impl Host {
                 return Ok(text);
             }
             if waited >= limit {
-                bail!("{} {verb} {resource} is still {text:?}\n{}", self.name, ran.stderr);
+                bail!(
+                    "{} {verb} {resource} is still {text:?}\n{}",
+                    self.name,
+                    ran.stderr
+                );
             }
             std::thread::sleep(LOOK_EVERY);
             waited += LOOK_EVERY;

@@ -47,7 +47,10 @@ pub fn tell(args: &DemoArgs) -> Result<()> {
     demo.more_writes(1, "now beta is written, alpha and gamma follow")?;
     let rows = demo.compare()?;
     print_table(&rows, args.json)?;
-    say(&format!("All replicas are byte-equal to what was acknowledged ({:.1?}).", started.elapsed()));
+    say(&format!(
+        "All replicas are byte-equal to what was acknowledged ({:.1?}).",
+        started.elapsed()
+    ));
     if args.keep {
         return demo.leave_running();
     }
@@ -109,8 +112,12 @@ impl Demo {
         let started = now();
         self.type_marsadm(1, &["primary", RESOURCE])?;
         let device = self.runtime.block_on(connect(&self.hosts[1]))?;
-        println!("      the device answers on beta after {:.2?}", started.elapsed());
-        self.runtime.block_on(self.picture.verify(&device, "reading all back"))?;
+        println!(
+            "      the device answers on beta after {:.2?}",
+            started.elapsed()
+        );
+        self.runtime
+            .block_on(self.picture.verify(&device, "reading all back"))?;
         self.runtime.block_on(device.close())?;
         Ok(())
     }
@@ -119,9 +126,14 @@ impl Demo {
         let socket = self.hosts[at].nbd_socket();
         println!("      nbd+unix:///{RESOURCE}?socket={}", socket.display());
         let device = self.runtime.block_on(connect(&self.hosts[at]))?;
-        ensure!(device.size() == self.size, "the device has {} bytes", device.size());
+        ensure!(
+            device.size() == self.size,
+            "the device has {} bytes",
+            device.size()
+        );
         let count = mib * MIB / BLOCK_BYTES;
-        self.runtime.block_on(self.picture.write(&device, count, what))?;
+        self.runtime
+            .block_on(self.picture.write(&device, count, what))?;
         self.runtime.block_on(device.close())?;
         Ok(())
     }
@@ -195,20 +207,34 @@ impl Demo {
         for (i, row) in rows.iter_mut().enumerate() {
             let disk = std::fs::read(self.disk_path(i))?;
             row.digest = short_digest(&disk);
-            ensure!(row.digest == want, "disk of {} has digest {}, written was {want}", row.node, row.digest);
+            ensure!(
+                row.digest == want,
+                "disk of {} has digest {}, written was {want}",
+                row.node,
+                row.digest
+            );
         }
         Ok(rows)
     }
 
     fn leave_running(mut self) -> Result<()> {
-        println!("The cluster keeps running in {}. Talk to it:", self.base.display());
+        println!(
+            "The cluster keeps running in {}. Talk to it:",
+            self.base.display()
+        );
         let mut pids = Vec::new();
         for host in &mut self.hosts {
             pids.push(host.start_detached()?.to_string());
-            println!("  MARS_DIR={} marsadm view {RESOURCE}", host.dir().display());
+            println!(
+                "  MARS_DIR={} marsadm view {RESOURCE}",
+                host.dir().display()
+            );
         }
         let socket = self.hosts[1].nbd_socket();
-        println!("  nbdinfo 'nbd+unix:///{RESOURCE}?socket={}'", socket.display());
+        println!(
+            "  nbdinfo 'nbd+unix:///{RESOURCE}?socket={}'",
+            socket.display()
+        );
         println!("Stop it with:\n  kill {}", pids.join(" "));
         Ok(())
     }
@@ -224,10 +250,19 @@ struct Row {
 
 impl Row {
     fn of(host: &Host) -> Result<Row> {
-        let role = host.marsadm(&["view-role", RESOURCE])?.ok()?.trim().to_owned();
+        let role = host
+            .marsadm(&["view-role", RESOURCE])?
+            .ok()?
+            .trim()
+            .to_owned();
         let key = format!("resource-{RESOURCE}/replay-{}", host.name());
         let position = host.key(&key)?.unwrap_or_else(|| "unknown".into());
-        Ok(Row { node: host.name().into(), role, position, digest: String::new() })
+        Ok(Row {
+            node: host.name().into(),
+            role,
+            position,
+            digest: String::new(),
+        })
     }
 }
 
@@ -269,7 +304,10 @@ async fn connect(host: &Host) -> Result<NbdClient> {
 fn wait(mut done: impl FnMut() -> Result<bool>) -> Result<()> {
     let started = now();
     while !done()? {
-        ensure!(started.elapsed() < SETTLE_WITHIN, "not reached within {SETTLE_WITHIN:?}");
+        ensure!(
+            started.elapsed() < SETTLE_WITHIN,
+            "not reached within {SETTLE_WITHIN:?}"
+        );
         std::thread::sleep(Duration::from_millis(50));
     }
     Ok(())
@@ -280,7 +318,11 @@ fn work_dir(args: &DemoArgs) -> Result<PathBuf> {
         Some(dir) => dir.clone(),
         None => std::env::temp_dir().join(format!("mars-demo-{}", std::process::id())),
     };
-    ensure!(is_empty(&base), "{} is not empty; choose another --work", base.display());
+    ensure!(
+        is_empty(&base),
+        "{} is not empty; choose another --work",
+        base.display()
+    );
     std::fs::create_dir_all(&base).with_context(|| format!("create {}", base.display()))?;
     Ok(base.canonicalize()?)
 }
@@ -297,7 +339,10 @@ fn typed(host: &Host, command: &str) {
     println!("   {}# {command}", host.name());
 }
 
-#[expect(clippy::disallowed_methods, reason = "the demo shows people how long things take")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the demo shows people how long things take"
+)]
 fn now() -> Instant {
     Instant::now()
 }

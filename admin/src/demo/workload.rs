@@ -22,7 +22,10 @@ pub struct Picture {
 impl Picture {
     /// An empty device of `size` bytes.
     pub fn new(size: u64) -> Picture {
-        Picture { bytes: vec![0; size as usize], state: 0x9e37_79b9_7f4a_7c15 }
+        Picture {
+            bytes: vec![0; size as usize],
+            state: 0x9e37_79b9_7f4a_7c15,
+        }
     }
 
     /// First 16 hex digits of the digest of the whole content.
@@ -59,7 +62,9 @@ impl Picture {
             let mut running = JoinSet::new();
             for (at, data) in self.distinct_blocks(round) {
                 let device = device.clone();
-                running.spawn(async move { device.write(at, &data, false).await.map(|()| (at, data)) });
+                running.spawn(
+                    async move { device.write(at, &data, false).await.map(|()| (at, data)) },
+                );
             }
             while let Some(done) = running.join_next().await {
                 let (at, data) = done?.context("write through the device")?;
@@ -90,8 +95,14 @@ impl Picture {
         let bar = bar(self.bytes.len() as u64, what);
         for (i, want) in self.bytes.chunks(1 << 20).enumerate() {
             let at = (i as u64) << 20;
-            let have = device.read(at, want.len() as u32).await.context("read the device")?;
-            anyhow::ensure!(have[..] == *want, "the device differs from what was written near byte {at}");
+            let have = device
+                .read(at, want.len() as u32)
+                .await
+                .context("read the device")?;
+            anyhow::ensure!(
+                have[..] == *want,
+                "the device differs from what was written near byte {at}"
+            );
             bar.inc(want.len() as u64);
         }
         bar.finish();

@@ -20,7 +20,10 @@ impl Clients {
     fn new() -> Clients {
         let lab = Lab::new(&["alpha", "beta"], SIZE);
         lab.replicate_everywhere();
-        let uri = format!("nbd+unix:///{RES}?socket={}", lab.hosts[0].nbd_socket().display());
+        let uri = format!(
+            "nbd+unix:///{RES}?socket={}",
+            lab.hosts[0].nbd_socket().display()
+        );
         Clients { lab, uri }
     }
 
@@ -44,7 +47,10 @@ impl Clients {
 fn have(program: &str) -> bool {
     let paths = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&paths)
-        .chain([Path::new("/usr/sbin").to_path_buf(), Path::new("/sbin").to_path_buf()])
+        .chain([
+            Path::new("/usr/sbin").to_path_buf(),
+            Path::new("/sbin").to_path_buf(),
+        ])
         .any(|dir| dir.join(program).exists());
     if !found {
         let required = std::env::var("MARS_REQUIRE_CLIENTS").is_ok_and(|v| v == "1");
@@ -55,10 +61,18 @@ fn have(program: &str) -> bool {
 }
 
 fn run(program: &str, args: &[&str]) -> String {
-    let out = Command::new(program).args(args).stdin(Stdio::null()).output().expect(program);
+    let out = Command::new(program)
+        .args(args)
+        .stdin(Stdio::null())
+        .output()
+        .expect(program);
     let text = String::from_utf8_lossy(&out.stdout).into_owned();
     let errors = String::from_utf8_lossy(&out.stderr);
-    assert!(out.status.success(), "{program} {args:?}: {}\n{text}\n{errors}", out.status);
+    assert!(
+        out.status.success(),
+        "{program} {args:?}: {}\n{text}\n{errors}",
+        out.status
+    );
     text
 }
 
@@ -70,7 +84,13 @@ fn nbdinfo_shows_the_device_and_nbdcopy_fills_and_reads_it() {
     let c = Clients::new();
     let info = run("nbdinfo", &[&c.uri]);
     assert!(info.contains(&format!("export-size: {SIZE}")), "{info}");
-    for flag in ["can_multi_conn: true", "can_flush: true", "can_fua: true", "can_trim: true", "can_zero: true"] {
+    for flag in [
+        "can_multi_conn: true",
+        "can_flush: true",
+        "can_fua: true",
+        "can_trim: true",
+        "can_zero: true",
+    ] {
         assert!(info.contains(flag), "no {flag} in\n{info}");
     }
     let map = run("nbdinfo", &["--map", &c.uri]);
@@ -79,10 +99,24 @@ fn nbdinfo_shows_the_device_and_nbdcopy_fills_and_reads_it() {
     let source = dir.path().join("source");
     let bytes: Vec<u8> = (0..SIZE).map(|i| (i * 31 >> 7) as u8).collect();
     std::fs::write(&source, &bytes).expect("write");
-    run("nbdcopy", &["--flush", "--connections=4", &source.display().to_string(), &c.uri]);
+    run(
+        "nbdcopy",
+        &[
+            "--flush",
+            "--connections=4",
+            &source.display().to_string(),
+            &c.uri,
+        ],
+    );
     let copy = dir.path().join("copy");
-    run("nbdcopy", &["--connections=4", &c.uri, &copy.display().to_string()]);
-    assert!(std::fs::read(&copy).expect("read") == bytes, "nbdcopy reads something else");
+    run(
+        "nbdcopy",
+        &["--connections=4", &c.uri, &copy.display().to_string()],
+    );
+    assert!(
+        std::fs::read(&copy).expect("read") == bytes,
+        "nbdcopy reads something else"
+    );
     assert!(c.compare() == bytes, "the device holds something else");
 }
 
@@ -107,7 +141,8 @@ assert h.pread(4096, 4096) == b'b' * 4096\n\
 h2.shutdown()\n";
     let uri = format!("uri = '{}'", c.uri);
     // The bindings belong to the system's Python, which need not be the first one in PATH.
-    let program = format!("import nbd\n{uri}\nh = nbd.NBD()\nh.connect_uri(uri)\n{script}h.shutdown()\n");
+    let program =
+        format!("import nbd\n{uri}\nh = nbd.NBD()\nh.connect_uri(uri)\n{script}h.shutdown()\n");
     run("/usr/bin/python3", &["-c", &program]);
     let bytes = c.compare();
     assert!(bytes[..4096].iter().all(|b| *b == b'a'));
@@ -121,12 +156,48 @@ fn qemu_img_and_qemu_io_convert_write_and_verify() {
         return;
     }
     let c = Clients::new();
-    run("qemu-io", &["-f", "raw", "-c", "write -P 7 0 64k", "-c", "write -f -P 9 1M 128k", "-c", "write -z 32k 16k", "-c", "discard 2M 1M", "-c", "flush", &c.uri]);
-    run("qemu-io", &["-f", "raw", "-c", "read -P 7 0 32k", "-c", "read -P 0 32k 16k", "-c", "read -P 9 1M 128k", &c.uri]);
+    run(
+        "qemu-io",
+        &[
+            "-f",
+            "raw",
+            "-c",
+            "write -P 7 0 64k",
+            "-c",
+            "write -f -P 9 1M 128k",
+            "-c",
+            "write -z 32k 16k",
+            "-c",
+            "discard 2M 1M",
+            "-c",
+            "flush",
+            &c.uri,
+        ],
+    );
+    run(
+        "qemu-io",
+        &[
+            "-f",
+            "raw",
+            "-c",
+            "read -P 7 0 32k",
+            "-c",
+            "read -P 0 32k 16k",
+            "-c",
+            "read -P 9 1M 128k",
+            &c.uri,
+        ],
+    );
     let dir = tempfile::tempdir().expect("temporary directory");
     let image = dir.path().join("image.raw").display().to_string();
-    run("qemu-img", &["convert", "-f", "raw", "-O", "raw", &c.uri, &image]);
-    run("qemu-img", &["compare", "-f", "raw", "-F", "raw", &c.uri, &image]);
+    run(
+        "qemu-img",
+        &["convert", "-f", "raw", "-O", "raw", &c.uri, &image],
+    );
+    run(
+        "qemu-img",
+        &["compare", "-f", "raw", "-F", "raw", &c.uri, &image],
+    );
     let bytes = c.compare();
     assert!(bytes[..32768].iter().all(|b| *b == 7));
     assert!(bytes[1 << 20..(1 << 20) + 131_072].iter().all(|b| *b == 9));
@@ -141,9 +212,23 @@ fn fio_writes_and_verifies_over_its_nbd_engine() {
     let dir = tempfile::tempdir().expect("temporary directory");
     let uri = format!("--uri={}", c.uri);
     let aux = format!("--aux-path={}", dir.path().display());
-    let common = ["--name=job", "--ioengine=nbd", &uri, "--size=32M", "--bs=4k", "--iodepth=16", &aux];
+    let common = [
+        "--name=job",
+        "--ioengine=nbd",
+        &uri,
+        "--size=32M",
+        "--bs=4k",
+        "--iodepth=16",
+        &aux,
+    ];
     let mut args = common.to_vec();
-    args.extend(["--rw=randwrite", "--fsync=32", "--verify=crc32c", "--do_verify=1", "--verify_fatal=1"]);
+    args.extend([
+        "--rw=randwrite",
+        "--fsync=32",
+        "--verify=crc32c",
+        "--do_verify=1",
+        "--verify_fatal=1",
+    ]);
     run("fio", &args);
     c.compare();
 }
@@ -160,7 +245,11 @@ impl Drop for Ended {
 
 #[test]
 fn a_file_system_lives_on_the_device_and_arrives_on_the_secondary() {
-    if !have("nbdfuse") || !have("mkfs.ext4") || !have("losetup") || !Path::new("/dev/fuse").exists() {
+    if !have("nbdfuse")
+        || !have("mkfs.ext4")
+        || !have("losetup")
+        || !Path::new("/dev/fuse").exists()
+    {
         return;
     }
     let c = Clients::new();
@@ -168,11 +257,18 @@ fn a_file_system_lives_on_the_device_and_arrives_on_the_secondary() {
     let (fuse, mount) = (dir.path().join("fuse"), dir.path().join("mount"));
     std::fs::create_dir_all(&fuse).expect("directory");
     std::fs::create_dir_all(&mount).expect("directory");
-    let nbdfuse = Command::new("nbdfuse").arg(&fuse).arg(&c.uri).spawn().expect("nbdfuse");
+    let nbdfuse = Command::new("nbdfuse")
+        .arg(&fuse)
+        .arg(&c.uri)
+        .spawn()
+        .expect("nbdfuse");
     let nbdfuse = Ended(nbdfuse);
     let file = fuse.join("nbd");
     c.lab.wait("nbdfuse shows the device", || file.exists());
-    let loop_device = run("losetup", &["--find", "--show", &file.display().to_string()]);
+    let loop_device = run(
+        "losetup",
+        &["--find", "--show", &file.display().to_string()],
+    );
     let loop_device = loop_device.trim();
     let mount_text = mount.display().to_string();
     run("mkfs.ext4", &["-q", loop_device]);
@@ -186,6 +282,9 @@ fn a_file_system_lives_on_the_device_and_arrives_on_the_secondary() {
     let image = dir.path().join("image");
     std::fs::write(&image, c.compare()).expect("write");
     run("e2fsck", &["-fn", &image.display().to_string()]);
-    let letter = run("debugfs", &["-R", "cat letter", &image.display().to_string()]);
+    let letter = run(
+        "debugfs",
+        &["-R", "cat letter", &image.display().to_string()],
+    );
     assert_eq!(letter, "written through a file system");
 }

@@ -14,7 +14,9 @@ fn ten_handovers_under_a_load_that_reconnects_lose_no_acknowledged_write() {
         let (old, new) = (round % 2, (round + 1) % 2);
         let device = lab.device(old);
         let goal = writer.count() + 200;
-        lab.runtime.block_on(writer.run(&device, |n| n < goal)).expect("write");
+        lab.runtime
+            .block_on(writer.run(&device, |n| n < goal))
+            .expect("write");
         lab.runtime.block_on(device.close()).expect("close");
         let started = now();
         lab.ok(new, &["primary", RES]);
@@ -36,9 +38,15 @@ fn a_handover_while_the_device_is_open_is_refused_and_the_old_side_goes_on() {
     lab.replicate_everywhere();
     let device = lab.device(0);
     lab.wait("alpha counts the open device", || {
-        lab.hosts[1].key("resource-data/actual-alpha/open-count").expect("key").as_deref() == Some("1")
+        lab.hosts[1]
+            .key("resource-data/actual-alpha/open-count")
+            .expect("key")
+            .as_deref()
+            == Some("1")
     });
     lab.refused(1, &["--timeout=3", "primary", RES]);
     let mut writer = Writer::new(SIZE, 5);
-    lab.runtime.block_on(writer.run(&device, |n| n < 50)).expect("the old side goes on");
+    lab.runtime
+        .block_on(writer.run(&device, |n| n < 50))
+        .expect("the old side goes on");
 }

@@ -9,7 +9,10 @@ const SIZE: u64 = 8 << 20;
 
 /// How many rounds; `MARS_KILL_ROUNDS` changes it.
 fn rounds() -> usize {
-    std::env::var("MARS_KILL_ROUNDS").ok().and_then(|v| v.parse().ok()).unwrap_or(100)
+    std::env::var("MARS_KILL_ROUNDS")
+        .ok()
+        .and_then(|v| v.parse().ok())
+        .unwrap_or(100)
 }
 
 #[test]
@@ -47,15 +50,24 @@ fn kill_round(lab: &mut Lab, writer: &mut Writer, victim: usize, moment: Duratio
         let until = deadline + Duration::from_millis(50);
         let ended = runtime.block_on(writer.run(&device, |_| now() < until));
         killer.join().expect("killer");
-        assert!(victim == 0 || ended.is_ok(), "the death of a secondary reached the application: {ended:?}");
+        assert!(
+            victim == 0 || ended.is_ok(),
+            "the death of a secondary reached the application: {ended:?}"
+        );
     });
     drop(device);
     lab.hosts[victim].start().expect("restart");
     let device = lab.device(0);
     let before = writer.count();
-    let bytes = lab.runtime.block_on(read_all(&device)).expect("read the device");
+    let bytes = lab
+        .runtime
+        .block_on(read_all(&device))
+        .expect("read the device");
     let survived = writer.must_be_a_prefix(&bytes);
-    assert!(victim == 0 || survived == before, "the death of a secondary lost writes");
+    assert!(
+        victim == 0 || survived == before,
+        "the death of a secondary lost writes"
+    );
     before - survived
 }
 

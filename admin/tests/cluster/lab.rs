@@ -49,19 +49,35 @@ impl Lab {
         let mars = Path::new(env!("CARGO_BIN_EXE_mars"));
         let mut hosts: Vec<Host> = names
             .iter()
-            .map(|n| Host::new(mars, dir.path(), n).expect("host").with_flags(flags))
+            .map(|n| {
+                Host::new(mars, dir.path(), n)
+                    .expect("host")
+                    .with_flags(flags)
+            })
             .collect();
         let proxies = proxied.then(|| {
-            let ports: Vec<u16> = names.iter().map(|_| free_udp_port().expect("port")).collect();
+            let ports: Vec<u16> = names
+                .iter()
+                .map(|_| free_udp_port().expect("port"))
+                .collect();
             hosts = std::mem::take(&mut hosts)
                 .into_iter()
                 .zip(&ports)
                 .map(|(h, p)| h.advertised_at(&format!("127.0.0.1:{p}")))
                 .collect();
-            let listens = hosts.iter().map(|h| h.listen().parse().expect("address")).collect();
+            let listens = hosts
+                .iter()
+                .map(|h| h.listen().parse().expect("address"))
+                .collect();
             Proxies::start(&runtime, &ports, listens)
         });
-        let mut lab = Lab { hosts, proxies, runtime, size, dir };
+        let mut lab = Lab {
+            hosts,
+            proxies,
+            runtime,
+            size,
+            dir,
+        };
         lab.hosts[0].create_cluster().expect("create-cluster");
         lab.hosts[0].start().expect("first daemon");
         for i in 1..names.len() {
@@ -74,7 +90,9 @@ impl Lab {
 
     /// Path of the disk of host `i`.
     pub fn disk(&self, i: usize) -> PathBuf {
-        self.dir.path().join(format!("{}-disk", self.hosts[i].name()))
+        self.dir
+            .path()
+            .join(format!("{}-disk", self.hosts[i].name()))
     }
 
     /// Creates the resource on host 0 and joins it on all others.
@@ -91,27 +109,46 @@ impl Lab {
     /// `create-resource` on host 0.
     pub fn create_resource(&self) {
         make_disk(&self.disk(0), self.size).expect("disk");
-        self.ok(0, &["create-resource", RES, &self.disk(0).display().to_string()]);
+        self.ok(
+            0,
+            &["create-resource", RES, &self.disk(0).display().to_string()],
+        );
     }
 
     /// `join-resource` on host `i`.
     pub fn join_resource(&self, i: usize) {
         make_disk(&self.disk(i), self.size).expect("disk");
-        self.ok(i, &["join-resource", RES, &self.disk(i).display().to_string()]);
+        self.ok(
+            i,
+            &["join-resource", RES, &self.disk(i).display().to_string()],
+        );
     }
 
     /// Runs `marsadm` on host `i`; it must succeed.
     pub fn ok(&self, i: usize, args: &[&str]) -> String {
-        match self.hosts[i].marsadm(args).and_then(admin::demo::cluster::Ran::ok) {
+        match self.hosts[i]
+            .marsadm(args)
+            .and_then(admin::demo::cluster::Ran::ok)
+        {
             Ok(out) => out,
-            Err(e) => panic!("{} marsadm {args:?}: {e:#}\n{}", self.hosts[i].name(), self.logs()),
+            Err(e) => panic!(
+                "{} marsadm {args:?}: {e:#}\n{}",
+                self.hosts[i].name(),
+                self.logs()
+            ),
         }
     }
 
     /// Runs `marsadm` on host `i`; it must be refused. Returns what it said.
     pub fn refused(&self, i: usize, args: &[&str]) -> String {
         let ran = self.hosts[i].marsadm(args).expect("run marsadm");
-        assert_ne!(ran.code, Some(0), "marsadm {args:?} succeeded: {}{}", ran.stdout, ran.stderr);
+        assert_ne!(
+            ran.code,
+            Some(0),
+            "marsadm {args:?} succeeded: {}{}",
+            ran.stdout,
+            ran.stderr
+        );
         ran.stdout + &ran.stderr
     }
 
@@ -132,7 +169,11 @@ impl Lab {
     pub fn wait(&self, what: &str, mut holds: impl FnMut() -> bool) {
         let started = now();
         while !holds() {
-            assert!(started.elapsed() < SETTLE, "not within {SETTLE:?}: {what}\n{}", self.logs());
+            assert!(
+                started.elapsed() < SETTLE,
+                "not within {SETTLE:?}: {what}\n{}",
+                self.logs()
+            );
             std::thread::sleep(Duration::from_millis(50));
         }
     }
@@ -141,9 +182,16 @@ impl Lab {
     pub fn device(&self, i: usize) -> NbdClient {
         let started = now();
         loop {
-            match self.runtime.block_on(NbdClient::connect(&self.hosts[i].nbd_socket(), RES)) {
+            match self
+                .runtime
+                .block_on(NbdClient::connect(&self.hosts[i].nbd_socket(), RES))
+            {
                 Ok(device) => return device,
-                Err(e) => assert!(started.elapsed() < SETTLE, "no device: {e}\n{}", self.logs()),
+                Err(e) => assert!(
+                    started.elapsed() < SETTLE,
+                    "no device: {e}\n{}",
+                    self.logs()
+                ),
             }
             std::thread::sleep(Duration::from_millis(20));
         }
@@ -160,7 +208,10 @@ impl Lab {
     /// How far host `i` says its disk has come.
     pub fn replay_pos(&self, i: usize) -> Option<tree::ReplayPos> {
         let key = format!("resource-{RES}/replay-{}", self.hosts[i].name());
-        self.hosts[i].key(&key).expect("read key").and_then(|v| v.parse().ok())
+        self.hosts[i]
+            .key(&key)
+            .expect("read key")
+            .and_then(|v| v.parse().ok())
     }
 
     /// Stops all daemons cleanly; afterwards all disks must hold exactly `want`.
@@ -170,21 +221,36 @@ impl Lab {
         }
         for i in 0..self.hosts.len() {
             let have = std::fs::read(self.disk(i)).expect("read disk");
-            assert_eq!(have.len(), want.len(), "size of the disk of {}", self.hosts[i].name());
+            assert_eq!(
+                have.len(),
+                want.len(),
+                "size of the disk of {}",
+                self.hosts[i].name()
+            );
             if let Some(at) = have.iter().zip(want).position(|(a, b)| a != b) {
-                panic!("disk of {} differs at byte {at}\n{}", self.hosts[i].name(), self.logs());
+                panic!(
+                    "disk of {} differs at byte {at}\n{}",
+                    self.hosts[i].name(),
+                    self.logs()
+                );
             }
         }
     }
 
     /// The last log lines of all daemons, for failure messages.
     pub fn logs(&self) -> String {
-        let tails = self.hosts.iter().map(|h| format!("--- {}\n{}", h.name(), h.log_tail()));
+        let tails = self
+            .hosts
+            .iter()
+            .map(|h| format!("--- {}\n{}", h.name(), h.log_tail()));
         tails.collect::<Vec<_>>().join("\n")
     }
 }
 
-#[expect(clippy::disallowed_methods, reason = "tests with real processes wait in real time")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "tests with real processes wait in real time"
+)]
 pub fn now() -> Instant {
     Instant::now()
 }

@@ -15,7 +15,9 @@ fn writing_goes_on_through_cuts_and_delays_and_all_replicas_catch_up() {
     let device = lab.device(0);
     let mut write = |lab: &Lab, writes: usize| {
         let goal = writer.count() + writes;
-        lab.runtime.block_on(writer.run(&device, |n| n < goal)).expect("the application goes on");
+        lab.runtime
+            .block_on(writer.run(&device, |n| n < goal))
+            .expect("the application goes on");
         lab.runtime.block_on(writer.flush(&device)).expect("flush");
         writer.picture(writer.count())
     };
@@ -43,12 +45,16 @@ fn writes_on_both_sides_of_a_cut_are_a_split_brain_that_all_see_and_invalidate_h
     lab.replicate_everywhere();
     let mut writer = Writer::new(SIZE, 4);
     let device = lab.device(0);
-    lab.runtime.block_on(writer.run(&device, |n| n < 200)).expect("write");
+    lab.runtime
+        .block_on(writer.run(&device, |n| n < 200))
+        .expect("write");
     lab.runtime.block_on(writer.flush(&device)).expect("flush");
     lab.wait_replayed(0, 1);
     lab.wait_replayed(0, 2);
     isolate(&lab, 0);
-    lab.runtime.block_on(writer.run(&device, |n| n < 300)).expect("write at alpha");
+    lab.runtime
+        .block_on(writer.run(&device, |n| n < 300))
+        .expect("write at alpha");
     lab.runtime.block_on(device.close()).expect("close");
     // Beta does not know those hundred writes; its history forks off at 200.
     lab.refused(1, &["--timeout=5", "primary", RES]);
@@ -58,15 +64,20 @@ fn writes_on_both_sides_of_a_cut_are_a_split_brain_that_all_see_and_invalidate_h
     let device = lab.device(1);
     let bytes = lab.runtime.block_on(read_all(&device)).expect("read");
     forked_history(&mut forked, &bytes);
-    lab.runtime.block_on(forked.run(&device, |n| n < 350)).expect("write at beta");
+    lab.runtime
+        .block_on(forked.run(&device, |n| n < 350))
+        .expect("write at beta");
     lab.runtime.block_on(forked.flush(&device)).expect("flush");
     lab.runtime.block_on(device.close()).expect("close");
     lab.proxies.as_ref().expect("proxies").heal();
     for i in 0..3 {
-        lab.wait(&format!("{} sees the split brain", lab.hosts[i].name()), || {
-            let ran = lab.hosts[i].marsadm(&["view", RES]).expect("view");
-            (ran.stdout + &ran.stderr).to_lowercase().contains("split")
-        });
+        lab.wait(
+            &format!("{} sees the split brain", lab.hosts[i].name()),
+            || {
+                let ran = lab.hosts[i].marsadm(&["view", RES]).expect("view");
+                (ran.stdout + &ran.stderr).to_lowercase().contains("split")
+            },
+        );
     }
     lab.ok(0, &["invalidate", RES]);
     lab.wait_up_to_date(0);

@@ -44,7 +44,9 @@ impl Proxies {
         let mut tasks = Vec::new();
         for (i, port) in ports.iter().enumerate() {
             let address = SocketAddr::from(([127, 0, 0, 1], *port));
-            let front = runtime.block_on(UdpSocket::bind(address)).expect("bind the proxy");
+            let front = runtime
+                .block_on(UdpSocket::bind(address))
+                .expect("bind the proxy");
             tasks.push(runtime.spawn(forward(i, Arc::new(front), targets.clone(), rules.clone())));
         }
         Proxies { rules, tasks }
@@ -52,7 +54,11 @@ impl Proxies {
 
     /// Hosts `a` and `b` cannot talk any more.
     pub fn cut(&self, a: usize, b: usize) {
-        self.rules.lock().expect("rules").cut.insert((a.min(b), a.max(b)));
+        self.rules
+            .lock()
+            .expect("rules")
+            .cut
+            .insert((a.min(b), a.max(b)));
     }
 
     /// Everybody can talk again, without delay or loss.
@@ -90,7 +96,9 @@ async fn forward(
     let mut backs = tokio::task::JoinSet::new();
     let mut buffer = vec![0; 65536];
     loop {
-        let Ok((len, sender)) = front.recv_from(&mut buffer).await else { continue };
+        let Ok((len, sender)) = front.recv_from(&mut buffer).await else {
+            continue;
+        };
         // A joining host talks from a port of its own; it is nobody yet and is never cut.
         let from = targets.iter().position(|t| *t == sender).unwrap_or(to);
         let out = match sockets.get(&sender) {
@@ -100,7 +108,14 @@ async fn forward(
                 out.connect(targets[to]).await.expect("connect");
                 let out = Arc::new(out);
                 sockets.insert(sender, out.clone());
-                backs.spawn(back(from, to, out.clone(), front.clone(), sender, rules.clone()));
+                backs.spawn(back(
+                    from,
+                    to,
+                    out.clone(),
+                    front.clone(),
+                    sender,
+                    rules.clone(),
+                ));
                 out
             }
         };

@@ -21,7 +21,12 @@ impl Writer {
     /// A writer on an empty device of `size` bytes.
     pub fn new(size: u64, seed: u64) -> Writer {
         let blocks = size as usize / BLOCK;
-        Writer { blocks, history: Vec::new(), durable: 0, seed: seed | 1 }
+        Writer {
+            blocks,
+            history: Vec::new(),
+            durable: 0,
+            seed: seed | 1,
+        }
     }
 
     /// Writes so far.
@@ -46,7 +51,9 @@ impl Writer {
         while more(self.count()) {
             let (block, choice) = self.draw();
             let number = self.count();
-            device.write((block * BLOCK) as u64, &content(number), choice == 0).await?;
+            device
+                .write((block * BLOCK) as u64, &content(number), choice == 0)
+                .await?;
             if choice == 0 {
                 self.durable = number;
             } else if choice < 3 {
@@ -93,7 +100,11 @@ impl Writer {
     pub fn must_be_a_prefix(&mut self, bytes: &[u8]) -> usize {
         let newest = bytes.chunks(BLOCK).map(number_of).max().unwrap_or(0);
         assert!(newest <= self.count(), "write {newest} was never made");
-        assert!(newest >= self.durable, "write {} was durable, only {newest} survived", self.durable);
+        assert!(
+            newest >= self.durable,
+            "write {} was durable, only {newest} survived",
+            self.durable
+        );
         let want = self.picture(newest);
         if let Some(at) = bytes.iter().zip(&want).position(|(a, b)| a != b) {
             let block = at / BLOCK;
@@ -111,7 +122,11 @@ impl Writer {
 fn content(number: usize) -> Vec<u8> {
     let mut block = vec![0; BLOCK];
     for (i, word) in block.chunks_exact_mut(8).enumerate() {
-        let value = if i == 0 { number as u64 } else { (number as u64) << 16 ^ i as u64 };
+        let value = if i == 0 {
+            number as u64
+        } else {
+            (number as u64) << 16 ^ i as u64
+        };
         word.copy_from_slice(&value.to_le_bytes());
     }
     block
