@@ -5,6 +5,7 @@
 //!
 //! The binary is thin; everything lies here so that tests can call it.
 
+pub mod bench;
 pub mod demo;
 pub mod human;
 pub mod nbd;
