@@ -1,17 +1,354 @@
 //! `view`, `view-<macro>`, `pretty…`: what the operator sees, computed by macros from the tree alone.
 //!
+//! ```text
+//! snapshot ─ world (index per resource) ─┬─ primitive (questions about the state)
+//! macro text ─ parse ─ eval ─────────────┴─ control, text (the language itself) ─→ output
+//! ```
+//!
+//! Nothing here talks to the daemon or looks at a disk, except that macro files of the operator are read. So the same
+//! code serves a live tree and a saved one.
+//!
 //! Manual: "The Macro Processor".
+
+use jiff::tz::TimeZone;
 
 use crate::options::Options;
 use crate::output::Output;
 use crate::snapshot::Snapshot;
 
+mod amount;
+mod builtin;
+mod control;
+mod cursor;
+mod errno;
+mod eval;
+mod features;
+mod format;
+mod glob;
+mod legacy;
+mod library;
+mod message;
+mod natural;
+mod number;
+mod parse;
+mod pretty;
+mod primitive;
+mod split_brain;
+mod sprintf;
+mod state;
+mod text;
+mod world;
+
+pub use format::{human_numbers, human_seconds};
+pub use legacy::{is_legacy, run_legacy};
+pub use natural::compare as natural_order;
+pub(crate) use world::World;
+
+use eval::{Eval, Stop};
+use library::{Library, Macro, search_path};
+use std::rc::Rc;
+
+/// What a `view` command says, and which keys its macros want to set.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Viewed {
+    /// Text and exit code.
+    pub output: Output,
+    /// Path without `/mars/` and value, in order; empty unless a macro calls `%setlink{}`.
+    pub changes: Vec<(String, String)>,
+}
+
 /// Runs a `view*` or `pretty*` command. `args` are the positional words, the command first.
-pub fn run(_tree: &Snapshot, _options: &Options, args: &[String]) -> Output {
-    let mut out = Output::default();
-    out.fatal(&format!(
-        "command '{}' is not available in this version",
-        args.first().map_or("view", |s| s)
-    ));
-    out
+pub fn run(tree: &Snapshot, options: &Options, args: &[String]) -> Output {
+    evaluate(tree, options, args).output
+}
+
+/// As [`run`], and also tells which keys the macros want to set.
+pub fn evaluate(tree: &Snapshot, options: &Options, args: &[String]) -> Viewed {
+    let library = Library::new(&search_path());
+    evaluate_with(tree, options, &library, &TimeZone::system(), args)
+}
+
+fn evaluate_with(
+    tree: &Snapshot,
+    options: &Options,
+    library: &Library,
+    zone: &TimeZone,
+    args: &[String],
+) -> Viewed {
+    let world = World::new(tree);
+    let command = args.first().map_or("view", String::as_str);
+    let mut view = View {
+        world: &world,
+        options,
+        library,
+        zone,
+        command,
+        own_macro: options
+            .macro_text
+            .as_deref()
+            .map(|text| Rc::new(Macro::new("macro", &text.replace("\\n", "\n")))),
+        args: args.get(2..).unwrap_or(&[]),
+        viewed: Viewed::default(),
+    };
+    view.startup_warnings();
+    if let Some(name) = command.strip_prefix("pretty") {
+        let name = name.split_once('-').map_or("default", |(_, name)| name);
+        view.print_source(name);
+    } else {
+        view.resources(args.get(1).map_or("", String::as_str));
+    }
+    view.viewed
+}
+
+/// The lines of the split-brain warning for one resource, complete with `WARNING:`; none when all is well.
+pub fn split_brain_report(tree: &Snapshot, res: &str, options: &Options) -> Vec<String> {
+    let world = World::new(tree);
+    let res = world.res(res);
+    res.split_brain().report(&world, &res, options.window)
+}
+
+/// The text behind `--------- resource ` in lists: name, size, members.
+pub fn default_resource(tree: &Snapshot, res: &str, options: &Options) -> String {
+    let mut options = options.clone();
+    options.macro_text = None;
+    let args = ["view-default-resource", res].map(str::to_owned);
+    let viewed = evaluate(tree, &options, &args);
+    viewed.output.stdout.trim_end_matches('\n').to_owned()
+}
+
+/// Names of all macros and primitives which can be viewed, sorted, each with its text as `dump-macros` writes it.
+pub fn macro_sources(with_primitives: bool) -> Vec<(String, String)> {
+    let complex = builtin::all().map(|(name, text)| (name.to_owned(), text.to_owned()));
+    let primitives = primitive::table()
+        .filter(|def| def.view && with_primitives)
+        .map(|def| (def.name.clone(), library::trivial_source(&def.name)));
+    let mut all: Vec<_> = complex.chain(primitives).collect();
+    all.sort();
+    all
+}
+
+/// One line about each name of the macro language: name, whether `view-<name>` works, what it gives. Sorted by name.
+pub fn macro_table() -> Vec<(String, bool, String)> {
+    let complex =
+        builtin::all().map(|(name, text)| (name.to_owned(), true, builtin::about(text).to_owned()));
+    let primitives =
+        primitive::table().map(|def| (def.name.clone(), def.view, def.about.to_owned()));
+    let mut all: Vec<_> = complex.chain(primitives).collect();
+    all.sort();
+    all
+}
+
+/// One `view` command while it runs.
+struct View<'v> {
+    world: &'v World<'v>,
+    options: &'v Options,
+    library: &'v Library,
+    zone: &'v TimeZone,
+    command: &'v str,
+    own_macro: Option<Rc<Macro>>,
+    args: &'v [String],
+    viewed: Viewed,
+}
+
+impl<'v> View<'v> {
+    fn startup_warnings(&mut self) {
+        if !self.world.snap.daemon_runs {
+            self.viewed.output.warn("mars kernel module is not loaded");
+        }
+    }
+
+    /// The name of the macro, without `view-`.
+    fn name(&self) -> &'v str {
+        let name = self.command.strip_prefix("view").unwrap_or(self.command);
+        name.strip_prefix('-')
+            .filter(|name| !name.is_empty())
+            .unwrap_or("default")
+    }
+
+    fn print_source(&mut self, name: &str) {
+        let mut stderr = String::new();
+        let found = self.library.find_any(name, &mut stderr);
+        self.viewed.output.stderr.push_str(&stderr);
+        match found {
+            Some(found) => self.viewed.output.stdout = pretty::print(&found.source),
+            None => self.fail(&format!("cannot find macro '{name}'"), ""),
+        }
+    }
+
+    /// Nothing, one name, several, or `all`.
+    fn resources(&mut self, selector: &str) {
+        if selector == "all" {
+            self.frame("header");
+            self.all();
+            self.frame("global");
+            self.frame("footer");
+        } else if selector.contains(',') {
+            let mut names: Vec<&str> = selector.split(',').filter(|n| !n.is_empty()).collect();
+            names.sort_by(|a, b| natural::compare(a, b));
+            self.list(&names);
+        } else {
+            self.one(selector);
+        }
+        if self.options.ignore_deleted_peers >= 2 {
+            self.warn_about_silent_peers();
+        }
+    }
+
+    fn all(&mut self) {
+        let key = format!("device-{}", self.world.snap.host);
+        let names = self.world.filtered(|res| res.has(&key));
+        if names.is_empty() {
+            self.viewed
+                .output
+                .warn("resource qualifier 'all' does not match any resource or guest names");
+        }
+        self.list(&names);
+    }
+
+    fn list(&mut self, names: &[&str]) {
+        let mut failed = 0;
+        for name in names {
+            let res = self.world.res(name);
+            let member = res.has(&format!("data-{}", self.world.snap.host));
+            let kind = if member { "resource" } else { "guest" };
+            let before = self.viewed.output.exit;
+            let line = self.macro_text("default-resource", name);
+            let line = line.unwrap_or_default();
+            let stdout = &mut self.viewed.output.stdout;
+            stdout.push_str(&format!("--------- {kind} {line}\n"));
+            self.one(name);
+            failed += usize::from(self.viewed.output.exit != before);
+        }
+        if failed > 0 && failed == names.len() {
+            self.viewed.output.fatal("all resources have errors");
+        }
+    }
+
+    /// The macro for one resource, behind the checks which every command makes.
+    fn one(&mut self, name: &str) {
+        let Some(name) = self.existing(name) else {
+            return;
+        };
+        let res = self.world.res(&name);
+        for line in res
+            .split_brain()
+            .report(self.world, &res, self.options.window)
+        {
+            self.viewed.output.stderr.push_str(&format!("{line}\n"));
+        }
+        let found = match &self.own_macro {
+            Some(own) => Ok(Rc::clone(own)),
+            None => self.lookup(self.name()),
+        };
+        match found.and_then(|found| self.evaluate(&found, &name)) {
+            Ok(text) => self.viewed.output.stdout.push_str(&with_newline(&text)),
+            Err(reason) => self.fail(&reason, &name),
+        }
+    }
+
+    /// The name of a resource that exists; a device name of this host stands for its resource.
+    fn existing(&mut self, name: &str) -> Option<String> {
+        if name.is_empty() || self.world.snap.dir_exists(&format!("resource-{name}")) {
+            return Some(name.to_owned());
+        }
+        let key = format!("device-{}", self.world.snap.host);
+        let named = self.world.filtered(|res| res.text(&key) == name);
+        if let [only] = named[..] {
+            self.viewed.output.warn(&format!(
+                "resource '{name}' does not exist, but is the device name of resource '{only}': using that"
+            ));
+            return Some(only.to_owned());
+        }
+        self.fail(&format!("resource '{name}' does not exist"), name);
+        None
+    }
+
+    fn fail(&mut self, reason: &str, res: &str) {
+        self.viewed.output.fatal(reason);
+        self.viewed.output.exit += 1;
+        let line = format!("FAILURE cmd='{}' res='{res}'\n", self.command);
+        self.viewed.output.stdout.push_str(&line);
+    }
+
+    /// Header, global part or footer of `all`, if there is such a macro.
+    fn frame(&mut self, part: &str) {
+        let name = format!("{}-{part}", self.name());
+        let mut stderr = String::new();
+        let found = self.library.find(&name, &mut stderr);
+        self.viewed.output.stderr.push_str(&stderr);
+        let Some(found) = found else {
+            return;
+        };
+        match self.evaluate(&found, "") {
+            Ok(text) => self.viewed.output.stdout.push_str(&with_newline(&text)),
+            Err(reason) => self.fail(&reason, ""),
+        }
+    }
+
+    fn macro_text(&mut self, name: &str, res: &str) -> Result<String, String> {
+        let found = self.lookup(name)?;
+        self.evaluate(&found, res)
+    }
+
+    fn lookup(&mut self, name: &str) -> Result<Rc<Macro>, String> {
+        let mut stderr = String::new();
+        let found = self.library.find_any(name, &mut stderr);
+        self.viewed.output.stderr.push_str(&stderr);
+        found.ok_or_else(|| format!("cannot find macro '{name}'"))
+    }
+
+    fn evaluate(&mut self, found: &Macro, res: &str) -> Result<String, String> {
+        let mut eval = Eval::new(
+            self.world,
+            self.options,
+            self.library,
+            self.zone,
+            self.name(),
+            res,
+        );
+        let mut text = String::new();
+        let done =
+            expand(&mut eval, self.args).and_then(|args| eval.run_macro(found, &args, &mut text));
+        self.viewed.output.stderr.push_str(&eval.stderr);
+        match done {
+            Ok(()) | Err(Stop::Abort | Stop::Return | Stop::Next | Stop::Last) => {
+                self.viewed.changes.append(&mut eval.changes);
+                Ok(text)
+            }
+            Err(Stop::Fatal(reason)) => Err(reason),
+        }
+    }
+
+    fn warn_about_silent_peers(&mut self) {
+        for host in self.world.configured_peers() {
+            if !self.world.is_alive(host, self.options.window) {
+                let age = self
+                    .world
+                    .alive_time(host)
+                    .map_or(-1.0, |t| self.world.age(t));
+                self.viewed.output.warn(&format!(
+                    "no fresh information about peer '{host}' since {}",
+                    human_seconds(age)
+                ));
+            }
+        }
+    }
+}
+
+/// The words behind the resource are macro text themselves.
+fn expand(eval: &mut Eval<'_>, words: &[String]) -> Result<Vec<String>, Stop> {
+    let expand_one = |word: &String| {
+        let mut text = String::new();
+        eval.run(&parse::Template::from_source(word), &mut text)?;
+        Ok(text)
+    };
+    words.iter().map(expand_one).collect()
+}
+
+/// Exactly one newline at the end of a result; nothing when there is no result.
+fn with_newline(text: &str) -> String {
+    if text.is_empty() {
+        return String::new();
+    }
+    format!("{}\n", text.strip_suffix('\n').unwrap_or(text))
 }

@@ -1,0 +1,606 @@
+//! State primitives: switches, reported states, devices, disks, lists of hosts and resources.
+//!
+//! Every function answers for the variables `host` and `res` of the evaluation. "Yes" is `1`, "no" is `0`, unless the
+//! comment says otherwise; scripts compare these texts.
+//!
+//! Manual: "The State of MARS", "Predefined Primitive Macros".
+
+use std::rc::Rc;
+
+use super::amount::{self, ReplayValue, number};
+use super::eval::{Eval, Stop};
+use super::number::Num;
+use super::world::{Read, Res, is_true};
+
+type Text = Result<String, Stop>;
+
+/// The words for switches and reported states.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Word {
+    /// The underlying disk is opened.
+    Attach,
+    /// The disk is copied.
+    Sync,
+    /// Logs are fetched (stored as `connect`).
+    Fetch,
+    /// Logs are replayed (stored as `allow-replay`).
+    Replay,
+    /// The host is primary.
+    Primary,
+    /// It is not.
+    Secondary,
+}
+
+impl Word {
+    /// All words, in the order of the manual.
+    pub const ALL: [Word; 6] = [
+        Word::Attach,
+        Word::Sync,
+        Word::Fetch,
+        Word::Replay,
+        Word::Primary,
+        Word::Secondary,
+    ];
+
+    /// The word as operators write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Word::Attach => "attach",
+            Word::Sync => "sync",
+            Word::Fetch => "fetch",
+            Word::Replay => "replay",
+            Word::Primary => "primary",
+            Word::Secondary => "secondary",
+        }
+    }
+
+    fn parse(text: &str) -> Option<Word> {
+        match text {
+            "attached" => Some(Word::Attach),
+            "connect" | "copy" => Some(Word::Fetch),
+            "apply" => Some(Word::Replay),
+            _ => Word::ALL.into_iter().find(|word| word.name() == text),
+        }
+    }
+
+    /// The key below `todo-<host>/`; none for the roles.
+    fn switch_key(self) -> Option<&'static str> {
+        match self {
+            Word::Attach => Some("attach"),
+            Word::Sync => Some("sync"),
+            Word::Fetch => Some("connect"),
+            Word::Replay => Some("allow-replay"),
+            Word::Primary | Word::Secondary => None,
+        }
+    }
+
+    /// The key below `actual-<host>/`.
+    fn actual_key(self) -> &'static str {
+        match self {
+            Word::Attach => "is-attached",
+            Word::Sync => "is-syncing",
+            Word::Fetch => "is-copying",
+            Word::Replay => "is-replaying",
+            Word::Primary | Word::Secondary => "is-primary",
+        }
+    }
+}
+
+/// `1` or `0`.
+pub fn flag(yes: bool) -> String {
+    String::from(if yes { "1" } else { "0" })
+}
+
+/// The host in argument number `at`, else the acting one.
+pub fn host_arg(eval: &Eval<'_>, args: &[String], at: usize) -> String {
+    match args.get(at) {
+        Some(host) if !host.is_empty() => host.clone(),
+        _ => eval.host(),
+    }
+}
+
+/// The wanted state: of switches as stored, empty when missing; of the primary role `1` or empty; of the secondary role
+/// whether nobody is designated.
+pub fn todo(eval: &Eval<'_>, word: Word) -> String {
+    let res = eval.res();
+    match word.switch_key() {
+        Some(key) => res
+            .text(&format!("todo-{}/{key}", eval.var("host")))
+            .to_owned(),
+        None if word == Word::Secondary => flag(res.designated() == "(none)"),
+        None if res.designated() == eval.var("host") => "1".to_owned(),
+        None => String::new(),
+    }
+}
+
+/// What the host reports.
+pub fn is_doing(eval: &Eval<'_>, word: Word, args: &[String]) -> String {
+    reported(&eval.res(), word, &host_arg(eval, args, 0))
+}
+
+fn reported(res: &Res<'_>, word: Word, host: &str) -> String {
+    let value = res.text(&format!("actual-{host}/{}", word.actual_key()));
+    match word {
+        Word::Secondary => flag(!is_true(value)),
+        _ if value.is_empty() => "0".to_owned(),
+        _ => value.to_owned(),
+    }
+}
+
+/// How many members report that state.
+pub fn count_doing(eval: &Eval<'_>, word: Word) -> String {
+    let res = eval.res();
+    let members = res.members();
+    let doing = members
+        .iter()
+        .filter(|host| is_true(&reported(&res, word, host)));
+    doing.count().to_string()
+}
+
+/// Succeeds when the state is reached; in a snapshot a wait ends as if its time were over.
+pub fn wait_for(eval: &Eval<'_>, wanted: bool, word: Word, on: bool) -> Text {
+    let value = if wanted {
+        todo(eval, word)
+    } else {
+        is_doing(eval, word, &[])
+    };
+    if is_true(&value) == on {
+        return Ok(String::new());
+    }
+    Err(Stop::Fatal("Timeout reached.".to_owned()))
+}
+
+/// `%todo{word}`.
+pub fn todo_by_word(eval: &mut Eval<'_>, args: &[String]) -> Text {
+    word_arg(args).map(|word| todo(eval, word))
+}
+
+/// `%does{word}`.
+pub fn does_by_word(eval: &mut Eval<'_>, args: &[String]) -> Text {
+    word_arg(args).map(|word| is_doing(eval, word, &[]))
+}
+
+fn word_arg(args: &[String]) -> Result<Word, Stop> {
+    let word = args.first().map_or("", String::as_str);
+    Word::parse(word).ok_or_else(|| {
+        Stop::Fatal(format!(
+            "unknown switch '{word}' (known are attach, sync, fetch, replay, primary, secondary)"
+        ))
+    })
+}
+
+/// `has-emergency` as reported.
+pub fn is_emergency(eval: &mut Eval<'_>, args: &[String]) -> Text {
+    let host = host_arg(eval, args, 0);
+    Ok(flag(eval.res().actual(&host, "has-emergency")))
+}
+
+/// The replica can be used as it is.
+pub fn is_consistent(eval: &mut Eval<'_>, _args: &[String]) -> Text {
+    Ok(flag(amount::is_consistent(
+        &eval.res(),
+        eval.var("host"),
+        true,
+    )))
+}
+
+/// The same, whatever a primary has still to write back.
+pub fn is_almost_consistent(eval: &mut Eval<'_>, _args: &[String]) -> Text {
+    Ok(flag(amount::is_consistent(
+        &eval.res(),
+        eval.var("host"),
+        false,
+    )))
+}
+
+/// The log that comes next is not here.
+pub fn is_orphan(eval: &mut Eval<'_>, args: &[String]) -> Text {
+    let host = host_arg(eval, args, 0);
+    Ok(flag(amount::is_orphan(&eval.res(), &host)))
+}
+
+/// Histories of members contradict each other.
+pub fn is_split_brain(eval: &mut Eval<'_>, _args: &[String]) -> Text {
+    Ok(flag(eval.res().split_brain().is_split()))
+}
+
+/// A host (default: the designated primary) was heard of within the window.
+pub fn is_alive(eval: &mut Eval<'_>, args: &[String]) -> Text {
+    let res = eval.res();
+    let given = args.first().map_or("", String::as_str);
+    let host = [given, res.designated(), eval.var("host")]
+        .into_iter()
+        .find(|host| !host.is_empty())
+        .unwrap_or("")
+        .to_owned();
+    let key = format!("actual-{host}/time");
+    if eval.world.read(&key) == Read::Missing {
+        eval.warn(&format!("cannot read symlink '/mars/{key}'"));
+    }
+    Ok(flag(eval.world.is_alive(&host, window(eval))))
+}
+
+/// The liveness window in seconds.
+pub fn window(eval: &Eval<'_>) -> u64 {
+    u64::try_from(Num::parse(eval.var("window")).int()).unwrap_or(0)
+}
+
+/// The daemon of this host runs.
+pub fn is_module_loaded(eval: &mut Eval<'_>, _args: &[String]) -> Text {
+    Ok(flag(eval.world.snap.daemon_runs))
+}
+
+/// `%is-member{R}{P}`.
+pub fn is_member(eval: &mut Eval<'_>, args: &[String]) -> Text {
+    let (res, host) = pair(eval, args);
+    Ok(flag(res.is_member(&host)))
+}
+
+/// `%is-guest{R}{P}`.
+pub fn is_guest(eval: &mut Eval<'_>, args: &[String]) -> Text {
+    let (res, host) = pair(eval, args);
+    Ok(flag(res.is_guest(&host)))
+}
+
+fn pair<'e>(eval: &Eval<'e>, args: &[String]) -> (Rc<Res<'e>>, String) {
+    let res = match args.first() {
+        Some(name) if !name.is_empty() => eval.world.res(name),
+        _ => eval.res(),
+    };
+    (res, host_arg(eval, args, 1))
+}
+
+/// The designated primary; empty when nobody is.
+pub fn get_primary(eval: &mut Eval<'_>, _args: &[String]) -> Text {
+    Ok(eval.res().designated_host().unwrap_or("").to_owned())
+}
+
+const ACTUAL_PRIMARY_WARNING: &str = "DEPRECATED: you are trying to uniquely identify an actual primary hostname, but this is conceptually wrong because in split-brain situations there may exist multiple ones. Use view-is-primary instead. That would be safe.";
+
+/// A guess: the acting host when its device is there, else the first that reports to be primary.
+pub fn actual_primary(eval: &mut Eval<'_>, _args: &[String]) -> Text {
+    if !eval.var("cmd").ends_with("-1and1") {
+        eval.warn(ACTUAL_PRIMARY_WARNING);
+    }
+    let host = eval.host();
+    if has_device(eval, &host) {
+        return Ok(host);
+    }
+    let res = eval.res();
+    let members = res.members();
+    let found = members.iter().find(|host| res.actual(host, "is-primary"));
+    Ok(found.map_or(String::new(), |host| (*host).to_owned()))
+}
+
+/// As stored.
+pub fn replay_code(eval: &mut Eval<'_>, _args: &[String]) -> Text {
+    Ok(actual_text(eval, "replay-code"))
+}
+
+fn actual_text(eval: &Eval<'_>, key: &str) -> String {
+    let host = eval.var("host");
+    eval.res().text(&format!("actual-{host}/{key}")).to_owned()
+}
+
+fn actual_number(eval: &Eval<'_>, key: &str) -> String {
+    Num::parse(&actual_text(eval, key)).to_string()
+}
+
+/// `data-<host>`.
+pub fn get_disk(eval: &mut Eval<'_>, _args: &[String]) -> Text {
+    Ok(eval
+        .res()
+        .text(&format!("data-{}", eval.var("host")))
+        .to_owned())
+}
+
+/// `/dev/mars/<name>`.
+pub fn get_device(eval: &mut Eval<'_>, _args: &[String]) -> Text {
+    let host = eval.host();
+    Ok(device_path(eval, &host))
+}
+
+/// The device of `host`; without a name of its own it is called as the resource.
+fn device_path(eval: &mut Eval<'_>, host: &str) -> String {
+    let res = eval.res();
+    let key = format!("device-{host}");
+    let name = match res.read(&key) {
+        Read::Live(name) => name,
+        Read::Deleted => res.name.as_str(),
+        Read::Missing => {
+            eval.warn(&format!(
+                "cannot read symlink '/mars/resource-{}/{key}'",
+                res.name
+            ));
+            res.name.as_str()
+        }
+    };
+    if name.is_empty() {
+        String::new()
+    } else {
+        format!("/dev/mars/{name}")
+    }
+}
+
+/// The underlying disk is set and the daemon has not failed to find it.
+pub fn disk_present(eval: &mut Eval<'_>, _args: &[String]) -> Text {
+    let (res, host) = (eval.res(), eval.var("host"));
+    let named = res.has(&format!("data-{host}"));
+    let lost = !res.actual(host, "is-attached")
+        && is_not_there(res.text(&format!("actual-{host}/disk-error")));
+    Ok(flag(named && !lost))
+}
+
+/// Errors which mean that a disk does not exist: ENOENT, ENXIO, ENODEV.
+fn is_not_there(error: &str) -> bool {
+    matches!(error, "-2" | "-6" | "-19")
+}
+
+/// The device is there, as the host reports.
+pub fn device_present(eval: &mut Eval<'_>, args: &[String]) -> Text {
+    let host = host_arg(eval, args, 0);
+    Ok(flag(has_device(eval, &host)))
+}
+
+fn has_device(eval: &mut Eval<'_>, host: &str) -> bool {
+    let res = eval.res();
+    let newer = format!("actual-{host}/if-on");
+    let older = format!("actual-{host}/device-{host}");
+    let key = if res.stamp(&older) > res.stamp(&newer) {
+        older
+    } else {
+        newer
+    };
+    if res.has(&key) {
+        return is_true(res.text(&key));
+    }
+    let device = device_path(eval, host);
+    if host == eval.var("real_host") {
+        eval.warn(&format!(
+            "Unexpected fallback to local device detection {device} for {host}"
+        ));
+        eval.warn(&format!(
+            "Unexpected fallback result: device '{device}' is NOT locally present"
+        ));
+    } else {
+        eval.warn(&format!(
+            "presence of device '{device}' on host '{host}' is unknown"
+        ));
+    }
+    false
+}
+
+/// Error number of the disk.
+pub fn disk_error(eval: &mut Eval<'_>, _args: &[String]) -> Text {
+    Ok(actual_number(eval, "disk-error"))
+}
+
+/// Error number of the device.
+pub fn device_error(eval: &mut Eval<'_>, _args: &[String]) -> Text {
+    Ok(actual_number(eval, "if-state"))
+}
+
+/// Open count.
+pub fn device_opened(eval: &mut Eval<'_>, _args: &[String]) -> Text {
+    Ok(actual_number(eval, "open-count"))
+}
+
+/// Requests in flight.
+pub fn device_flying(eval: &mut Eval<'_>, _args: &[String]) -> Text {
+    Ok(actual_number(eval, "if-flying"))
+}
+
+/// Time of the last completion, as stored; `0` when there was none.
+pub fn completion_stamp(eval: &mut Eval<'_>, _args: &[String]) -> Text {
+    let stamp = actual_text(eval, "if-completion-stamp");
+    Ok(if stamp.is_empty() {
+        "0".to_owned()
+    } else {
+        stamp
+    })
+}
+
+/// Seconds since the last completion; 0 when there was none.
+pub fn completion_age(eval: &mut Eval<'_>, _args: &[String]) -> Text {
+    let stamp = actual_text(eval, "if-completion-stamp").parse().ok();
+    let age = stamp.map_or(0.0, |stamp| eval.world.age(stamp));
+    Ok(Num::from_float(age).to_string())
+}
+
+/// Requests per second at the device.
+pub fn device_ops(eval: &mut Eval<'_>, _args: &[String]) -> Text {
+    Ok(actual_number(eval, "ops-if_rate"))
+}
+
+/// Bytes per second at the device; the key holds KiB.
+pub fn device_amount(eval: &mut Eval<'_>, _args: &[String]) -> Text {
+    let kib = Num::parse(&actual_text(eval, "amount-if_rate"));
+    Ok(kib.mul(Num::Int(1024)).to_string())
+}
+
+/// Mounts are not part of the key tree; the answer is always empty.
+pub fn nothing(_eval: &mut Eval<'_>, _args: &[String]) -> Text {
+    Ok(String::new())
+}
+
+/// `actsize-<host>`.
+pub fn disk_size(eval: &mut Eval<'_>, args: &[String]) -> Text {
+    let host = host_arg(eval, args, 0);
+    Ok(number(eval.res().text(&format!("actsize-{host}"))).to_string())
+}
+
+/// `size`.
+pub fn resource_size(eval: &mut Eval<'_>, _args: &[String]) -> Text {
+    Ok(number(eval.res().text("size")).to_string())
+}
+
+/// The smallest disk among those that belong to a replica.
+pub fn possible_size(eval: &mut Eval<'_>, _args: &[String]) -> Text {
+    let res = eval.res();
+    let mut smallest: Option<u64> = None;
+    for (host, item) in res.live_with_prefix("actsize-") {
+        if res.has(&format!("data-{host}")) {
+            let size = number(&item.value);
+            smallest = Some(smallest.map_or(size, |old| old.min(size)));
+        } else {
+            eval.warn(&format!(
+                "stray key '/mars/resource-{}/actsize-{host}': host '{host}' has no disk there",
+                res.name
+            ));
+        }
+    }
+    Ok(smallest.unwrap_or(0).to_string())
+}
+
+/// Bytes of logs that every member has replayed.
+pub fn deletable_size(eval: &mut Eval<'_>, _args: &[String]) -> Text {
+    let res = eval.res();
+    let limit = res
+        .live_with_prefix("replay-")
+        .filter_map(|(_, item)| ReplayValue::parse(&item.value))
+        .map(|replay| replay.nr)
+        .min();
+    Ok(res.logs().below(limit.unwrap_or(0)).to_string())
+}
+
+/// Bytes of all logs held here.
+pub fn occupied_size(eval: &mut Eval<'_>, _args: &[String]) -> Text {
+    Ok(eval.res().logs().occupied().to_string())
+}
+
+/// `uuid`.
+pub fn uuid(eval: &mut Eval<'_>, _args: &[String]) -> Text {
+    Ok(eval.world.text("uuid").to_owned())
+}
+
+fn host_text(eval: &Eval<'_>, key: &str) -> Text {
+    Ok(eval
+        .world
+        .text(&format!("actual-{}/{key}", eval.var("host")))
+        .to_owned())
+}
+
+/// `actual-<host>/tree`.
+pub fn tree_version(eval: &mut Eval<'_>, _args: &[String]) -> Text {
+    host_text(eval, "tree")
+}
+
+/// `actual-<host>/rest-space`, GiB.
+pub fn rest_space(eval: &mut Eval<'_>, _args: &[String]) -> Text {
+    host_text(eval, "rest-space")
+}
+
+/// `actual-<host>/total-space`, GiB.
+pub fn total_space(eval: &mut Eval<'_>, _args: &[String]) -> Text {
+    host_text(eval, "total-space")
+}
+
+/// `defaults-<host>/sync-limit`.
+pub fn sync_limit(eval: &mut Eval<'_>, _args: &[String]) -> Text {
+    Ok(eval
+        .world
+        .text(&format!("defaults-{}/sync-limit", eval.var("host")))
+        .to_owned())
+}
+
+/// Start and stop unit; empty when none is set.
+pub fn systemd_unit(eval: &mut Eval<'_>, _args: &[String]) -> Text {
+    let res = eval.res();
+    let (start, stop) = (
+        res.text("systemd-start-unit"),
+        res.text("systemd-stop-unit"),
+    );
+    Ok(format!("{start} {stop}").trim().to_owned())
+}
+
+/// The lists of hosts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hosts {
+    /// Everybody ever heard of.
+    Cluster,
+    /// Members of the resource.
+    Resource,
+    /// Guests of the resource.
+    Guest,
+    /// Hosts with an address.
+    Configured,
+}
+
+impl Hosts {
+    /// All lists by name; the second name of each is the one of older versions.
+    pub const ALL: [(Hosts, &'static str); 8] = [
+        (Hosts::Cluster, "cluster-peers"),
+        (Hosts::Resource, "resource-peers"),
+        (Hosts::Guest, "guest-peers"),
+        (Hosts::Configured, "configured-peers"),
+        (Hosts::Cluster, "cluster-members"),
+        (Hosts::Resource, "resource-members"),
+        (Hosts::Guest, "guest-members"),
+        (Hosts::Configured, "configured-members"),
+    ];
+}
+
+/// A list of hosts, one a line, or their number. Hosts taken out of the cluster are not counted in reports.
+pub fn host_list(eval: &Eval<'_>, which: Hosts, count: bool) -> String {
+    let (world, res) = (eval.world, eval.res());
+    let hosts = match which {
+        Hosts::Cluster => world.cluster_peers().to_vec(),
+        Hosts::Resource => res.members(),
+        Hosts::Guest => res.guests(),
+        Hosts::Configured => world.configured_peers(),
+    };
+    let shown = hosts
+        .into_iter()
+        .filter(|host| eval.options.ignore_deleted_peers == 0 || !world.is_decommissioned(host));
+    lines(shown, count)
+}
+
+/// The lists of resources.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Names {
+    /// Those in which the host takes part in any way.
+    MyResources,
+    /// Those of which it stores a replica.
+    MyMembers,
+    /// Those whose device it only uses.
+    MyGuests,
+    /// All.
+    AllResources,
+    /// All with a replica somewhere.
+    AllMembers,
+    /// All with a guest somewhere.
+    AllGuests,
+}
+
+impl Names {
+    /// All lists by name.
+    pub const ALL: [(Names, &'static str); 6] = [
+        (Names::MyResources, "my-resources"),
+        (Names::MyMembers, "my-members"),
+        (Names::MyGuests, "my-guests"),
+        (Names::AllResources, "all-resources"),
+        (Names::AllMembers, "all-members"),
+        (Names::AllGuests, "all-guests"),
+    ];
+}
+
+/// A list of resources, one a line, or their number.
+pub fn name_list(eval: &Eval<'_>, which: Names, count: bool, args: &[String]) -> String {
+    let (world, host) = (eval.world, host_arg(eval, args, 0));
+    let names = match which {
+        Names::MyResources => world.resources_of(&host),
+        Names::MyMembers => world.filtered(|res| res.is_member(&host)),
+        Names::MyGuests => world.filtered(|res| res.is_guest(&host)),
+        Names::AllResources => world.resource_names().to_vec(),
+        Names::AllMembers => world.filtered(|res| !res.members().is_empty()),
+        Names::AllGuests => world.filtered(|res| !res.guests().is_empty()),
+    };
+    lines(names.into_iter(), count)
+}
+
+fn lines<'a>(names: impl Iterator<Item = &'a str>, count: bool) -> String {
+    if count {
+        return names.count().to_string();
+    }
+    names.map(|name| format!("{name}\n")).collect()
+}
