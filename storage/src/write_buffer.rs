@@ -175,6 +175,10 @@ impl WriteBuffer {
         let nr = self.done + self.pending.len() as u64;
         let range = body.range().unwrap_or(0..0);
         let fresh = content_of(body);
+        assert!(
+            fresh.is_none() || !range.is_empty(),
+            "a record changes at least one byte"
+        );
         let payload = fresh.as_ref().map_or(0, Content::memory);
         if let Some(content) = fresh.clone() {
             self.fresh.carve(range.clone());
@@ -214,6 +218,7 @@ impl WriteBuffer {
     pub fn lookup(&self, range: Range<u64>) -> Vec<(Range<u64>, Source)> {
         let mut found = Vec::new();
         let mut open = vec![range];
+        open.retain(|part| !part.is_empty());
         for layer in [&self.fresh, &self.settled, &self.flying] {
             if layer.is_empty() {
                 continue;
@@ -227,11 +232,7 @@ impl WriteBuffer {
                 open.extend(layer.gaps(part));
             }
         }
-        found.extend(
-            open.into_iter()
-                .filter(|part| !part.is_empty())
-                .map(|part| (part, Source::Disk)),
-        );
+        found.extend(open.into_iter().map(|part| (part, Source::Disk)));
         found.sort_by_key(|(at, _)| at.start);
         found
     }
@@ -249,7 +250,7 @@ impl WriteBuffer {
                 .settled
                 .take(start)
                 .expect("chosen among the settled pieces");
-            push_op(&mut ops, &range, &version.content);
+            push_op(&mut ops, self.sweep == start, &range, &version.content);
             self.planned = self.planned.max(version.nr + 1);
             self.sweep = range.end;
             self.flying.put(range.clone(), version);
@@ -465,29 +466,19 @@ fn content_of(body: &Body) -> Option<Content> {
     }
 }
 
-/// Adds a piece to the steps of a unit, to the last one if it is of the same kind and ends where the piece begins.
-fn push_op(ops: &mut Vec<DiskOp>, range: &Range<u64>, content: &Content) {
-    let (start, more) = (range.start, len(range));
-    match (ops.last_mut(), content) {
-        (Some(DiskOp::Write { at, bytes }), Content::Data(data))
-            if *at + bytes.iter().map(|b| b.len() as u64).sum::<u64>() == start =>
-        {
-            bytes.push(data.clone());
-        }
-        (Some(DiskOp::Zero { at, len }), Content::Zeroes) if *at + *len == start => *len += more,
-        (Some(DiskOp::Trim { at, len }), Content::Discard) if *at + *len == start => *len += more,
+/// Adds a piece to the steps of a unit, to the last one if it is of the same kind and `adjacent`.
+fn push_op(ops: &mut Vec<DiskOp>, adjacent: bool, range: &Range<u64>, content: &Content) {
+    let (at, more) = (range.start, len(range));
+    match (ops.last_mut().filter(|_| adjacent), content) {
+        (Some(DiskOp::Write { bytes, .. }), Content::Data(data)) => bytes.push(data.clone()),
+        (Some(DiskOp::Zero { len, .. }), Content::Zeroes) => *len += more,
+        (Some(DiskOp::Trim { len, .. }), Content::Discard) => *len += more,
         (_, Content::Data(data)) => ops.push(DiskOp::Write {
-            at: start,
+            at,
             bytes: vec![data.clone()],
         }),
-        (_, Content::Zeroes) => ops.push(DiskOp::Zero {
-            at: start,
-            len: more,
-        }),
-        (_, Content::Discard) => ops.push(DiskOp::Trim {
-            at: start,
-            len: more,
-        }),
+        (_, Content::Zeroes) => ops.push(DiskOp::Zero { at, len: more }),
+        (_, Content::Discard) => ops.push(DiskOp::Trim { at, len: more }),
     }
 }
 
