@@ -1,5 +1,7 @@
 //! The write buffer against the plainest thing that could be right: an array of bytes.
 
+#![allow(clippy::unwrap_used, reason = "helpers of tests may fail like tests")]
+
 use bytes::Bytes;
 use proptest::prelude::*;
 use std::ops::Range;
@@ -280,7 +282,7 @@ impl Model {
                 at: at as u64,
                 len: len as u64,
             },
-            2 if at % 5 == 0 => Body::Mark,
+            2 if at.is_multiple_of(5) => Body::Mark,
             _ => data_of(at, vec![nr as u8 + 1; len]),
         };
         assert_eq!(self.buffer.insert(&body, pos(nr as u64 + 1)), nr as u64);

@@ -83,9 +83,10 @@ impl LogHeader {
     }
 }
 
-/// The value every checksum of a record of this file continues.
+/// The value every checksum of a record of this file continues. (Not the checksum of the whole header: with its own
+/// checksum at the end that is the same number for every header.)
 pub(super) fn checksum_seed(header: &[u8]) -> u32 {
-    crc32c::crc32c(header)
+    crc32c::crc32c(&header[..CRC_AT])
 }
 
 fn parse(bytes: &[u8]) -> Result<LogHeader, HeaderFlaw> {

@@ -28,7 +28,7 @@
 //!          40  8  length on the device in bytes
 //!          48  8  logical offset of this record
 //!          56  4  zeros
-//!          60  4  CRC32C of the bytes 0..60 and everything behind 64, continuing the CRC32C of the file header
+//!          60  4  CRC32C of the bytes 0..60 and everything behind 64, continuing that of the file header
 //!          64     payload, then zeros up to a multiple of 8
 //!
 //! payload   data: the bytes; zeroes, discard, mark: none; seal: 8 bytes length of the log in front of the seal, 16 bytes digest there
