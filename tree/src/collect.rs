@@ -5,6 +5,9 @@
 //! when it returns with a summary below what was forgotten, its tree is replaced, not merged
 //! ([`Knowledge::may_merge_with`]).
 //!
+//! One case is left to the digest trie (`repair.rs`): a command which sets an explicit stamp older than a deletion that
+//! only some hosts have forgotten. The others keep the deletion, and both are right by the stamps they hold.
+//!
 //! Manual: `--keep-backup-hours`, "link-purge". The original forgets by age and lets deleted keys come back.
 
 use std::collections::{BTreeMap, BTreeSet};
