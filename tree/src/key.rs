@@ -84,6 +84,14 @@ pub fn host_default(host: &Host, name: &str) -> Result<Path, PathError> {
     Ok(Key::HostDefault.path(&[host.as_str(), name]))
 }
 
+/// A key with a fixed path, such as `defaults/sync-limit` for [`Key::DefaultSyncLimit`].
+///
+/// # Panics
+/// When the pattern of `key` has placeholders.
+pub fn of_all(key: Key) -> Path {
+    key.path(&[])
+}
+
 /// A key about a whole host, such as `actual-<host>/time` for [`Key::Time`].
 ///
 /// # Panics

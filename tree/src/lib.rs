@@ -27,6 +27,7 @@ pub mod summary;
 mod tree;
 pub mod trie;
 pub mod value;
+pub mod view;
 
 pub use clock::{LamportClock, LeaseNeeded, TooFarAhead};
 pub use collect::{Collection, KEEP_NS_DEFAULT, Reports};
@@ -42,3 +43,4 @@ pub use stamp::{Issue, Stamp, ns_from_text, ns_to_text};
 pub use summary::{Delta, Push, PushItem, Summary};
 pub use tree::{Entry, Merged, Tree, VALUE_BYTES_MAX, Value, ValueTextError};
 pub use value::{ReplayPos, ValueError, VersionLink};
+pub use view::{ClusterView, MemberView, ResourceView};

@@ -20,6 +20,10 @@ use crate::stamp::{Issue, Stamp};
 /// Longest text of one value: the original keeps values in symlinks, which end at one page.
 pub const VALUE_BYTES_MAX: usize = 4096;
 
+/// The character right behind the slash: a range that begins with it leaves out a whole folder.
+const BEHIND_SLASH: char = '0';
+const _: () = assert!(BEHIND_SLASH as u32 == '/' as u32 + 1);
+
 /// What a key holds.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "Option<String>", into = "Option<String>")]
@@ -186,6 +190,32 @@ impl Tree {
     pub fn texts<'a>(&'a self, prefix: &'a str) -> impl Iterator<Item = (&'a Path, &'a str)> {
         self.range(prefix)
             .filter_map(|(path, entry)| Some((path, entry.text()?)))
+    }
+
+    /// The folders directly behind `prefix` that hold a live key, in order of their paths: for `resource-` the names
+    /// of all resources. Costs O(log n) for each, however many keys lie in it.
+    pub fn folders(&self, prefix: &str) -> Vec<&str> {
+        let mut found = Vec::new();
+        let mut from = prefix.to_owned();
+        while let Some(tail) = self.first_live_tail(prefix, &from) {
+            match tail.split_once('/') {
+                Some((folder, _)) => {
+                    found.push(folder);
+                    from = format!("{prefix}{folder}{BEHIND_SLASH}");
+                }
+                None => from = format!("{prefix}{tail}\0"),
+            }
+        }
+        found
+    }
+
+    /// What follows `prefix` in the first live path from `from` on.
+    fn first_live_tail(&self, prefix: &str, from: &str) -> Option<&str> {
+        let rest = (Bound::Included(from), Bound::<&str>::Unbounded);
+        let mut rest = self.entries.range::<_, str>(rest);
+        let live =
+            rest.find(|(path, entry)| !entry.is_tombstone() || !path.as_str().starts_with(prefix));
+        live.and_then(|(path, _)| path.as_str().strip_prefix(prefix))
     }
 
     /// All entries in order of their paths, deletions included.

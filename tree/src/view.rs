@@ -1,0 +1,395 @@
+//! Typed reading of the tree: the cluster, a resource, a member.
+//!
+//! Views borrow a [`Tree`] and read on demand; they cost nothing to make. A value that is missing, deleted or
+//! garbled reads as `None` (or off): what a host or an operator wrote wrongly must not stop the others. Who wants
+//! to know *why* reads the text with [`Tree::text`] and parses it.
+//!
+//! Manual: "The State of MARS"; membership as in `marsadm view` ("member", "guest").
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::str::FromStr;
+
+use crate::key::{self, Switch};
+use crate::keys::Key;
+use crate::log_name::LogName;
+use crate::name::{Host, Resource};
+use crate::path::Path;
+use crate::stamp::ns_from_text;
+use crate::tree::Tree;
+use crate::value::{
+    ClusterId, HostList, MaybeHost, OnOff, ReplayCode, ReplayPos, VersionLink, number,
+};
+
+/// The cluster as a whole.
+#[derive(Clone, Copy, Debug)]
+pub struct ClusterView<'a> {
+    tree: &'a Tree,
+}
+
+/// One resource.
+#[derive(Clone, Copy, Debug)]
+pub struct ResourceView<'a> {
+    tree: &'a Tree,
+    res: &'a Resource,
+}
+
+/// One host's part in a resource, whether it is a member or not.
+#[derive(Clone, Copy, Debug)]
+pub struct MemberView<'a> {
+    tree: &'a Tree,
+    res: &'a Resource,
+    host: &'a Host,
+}
+
+impl<'a> ClusterView<'a> {
+    /// Reads from `tree`.
+    pub fn new(tree: &'a Tree) -> ClusterView<'a> {
+        ClusterView { tree }
+    }
+
+    /// Identity of the cluster.
+    pub fn id(&self) -> Option<ClusterId> {
+        parsed(self.tree, &key::uuid())
+    }
+
+    /// Members of the cluster: all hosts with an address.
+    pub fn hosts(&self) -> BTreeSet<Host> {
+        self.addresses().into_keys().collect()
+    }
+
+    /// Where each member listens.
+    pub fn addresses(&self) -> BTreeMap<Host, &'a str> {
+        let address = |(path, text): (&Path, &'a str)| Some((Key::parse(path)?.1.host?, text));
+        self.tree.texts("ips/ip-").filter_map(address).collect()
+    }
+
+    /// All resources with a live key, in order.
+    pub fn resources(&self) -> BTreeSet<Resource> {
+        let names = self.tree.folders("resource-");
+        names
+            .into_iter()
+            .filter_map(|name| Resource::new(name).ok())
+            .collect()
+    }
+
+    /// One resource; it may be one that does not exist.
+    pub fn resource(&self, res: &'a Resource) -> ResourceView<'a> {
+        ResourceView {
+            tree: self.tree,
+            res,
+        }
+    }
+
+    /// Lamport time of the last heartbeat of `host`, in nanoseconds.
+    pub fn heartbeat_ns(&self, host: &Host) -> Option<u64> {
+        let time = key::of_host(Key::Time, host);
+        ns_from_text(self.tree.text(time.as_str())?).ok()
+    }
+
+    /// Is the daemon of `host` running, as far as it has said?
+    pub fn is_alive(&self, host: &Host) -> bool {
+        is_on(self.tree, &key::of_host(Key::Alive, host))
+    }
+
+    /// Level of too little space at `host`, 0 to 4; 0 when unknown.
+    pub fn emergency_level(&self, host: &Host) -> u64 {
+        let level = key::of_host(Key::Emergency, host);
+        number_at(self.tree, &level).unwrap_or(0)
+    }
+
+    /// How many syncs may run at a time on `host`: its own default before that for all. `None` for no limit.
+    pub fn sync_limit(&self, host: &Host) -> Option<u64> {
+        let own = key::of_host(Key::HostSyncLimit, host);
+        let common = || number_at(self.tree, &key::of_all(Key::DefaultSyncLimit));
+        let limit = number_at(self.tree, &own).or_else(common)?;
+        (limit > 0).then_some(limit)
+    }
+}
+
+impl<'a> ResourceView<'a> {
+    /// The resource `res` in `tree`.
+    pub fn new(tree: &'a Tree, res: &'a Resource) -> ResourceView<'a> {
+        ResourceView { tree, res }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &'a Resource {
+        self.res
+    }
+
+    /// The tree it is read from.
+    pub fn tree(&self) -> &'a Tree {
+        self.tree
+    }
+
+    /// Was it created and not deleted?
+    pub fn exists(&self) -> bool {
+        self.tree.text(key::primary(self.res).as_str()).is_some()
+    }
+
+    /// Logical size of the device in bytes.
+    pub fn size(&self) -> Option<u64> {
+        number_at(self.tree, &key::size(self.res))
+    }
+
+    /// Greatest log number ever used, as the commands noted it.
+    pub fn max_nr(&self) -> Option<u64> {
+        number_at(self.tree, &key::maxnr(self.res))
+    }
+
+    /// Who should write. `None` when nobody should, or nobody knows.
+    pub fn designated_primary(&self) -> Option<Host> {
+        parsed::<MaybeHost>(self.tree, &key::primary(self.res))?.0
+    }
+
+    /// Should `host` write?
+    pub fn is_designated_primary(&self, host: &Host) -> bool {
+        self.designated_primary().as_ref() == Some(host)
+    }
+
+    /// Does `host` write, as it reports itself?
+    pub fn is_actual_primary(&self, host: &Host) -> bool {
+        is_on(self.tree, &key::of_member(Key::IsPrimary, self.res, host))
+    }
+
+    /// All hosts that report to be primary; more than one after a forced failover.
+    pub fn actual_primaries(&self) -> BTreeSet<Host> {
+        let mut hosts = self.participants();
+        hosts.retain(|host| self.is_actual_primary(host));
+        hosts
+    }
+
+    /// Hosts with a disk for it: those with a `data` or `replay` key.
+    pub fn members(&self) -> BTreeSet<Host> {
+        let mut hosts = self.hosts_of("data-", Key::Data);
+        hosts.append(&mut self.hosts_of("replay-", Key::Replay));
+        hosts
+    }
+
+    /// Members and everybody else with a device.
+    pub fn participants(&self) -> BTreeSet<Host> {
+        let mut hosts = self.members();
+        hosts.append(&mut self.hosts_of("device-", Key::Device));
+        hosts
+    }
+
+    /// Hosts that use the device without a disk.
+    pub fn guests(&self) -> BTreeSet<Host> {
+        let members = self.members();
+        let mut hosts = self.participants();
+        hosts.retain(|host| {
+            let uses = is_on(self.tree, &key::of_member(Key::ProsumerOn, self.res, host));
+            !members.contains(host) && uses
+        });
+        hosts
+    }
+
+    /// The part of `host` in it.
+    pub fn member(&self, host: &'a Host) -> MemberView<'a> {
+        MemberView {
+            tree: self.tree,
+            res: self.res,
+            host,
+        }
+    }
+
+    /// A todo switch of `host`.
+    pub fn todo(&self, host: &Host, switch: Switch) -> bool {
+        is_on(self.tree, &key::todo(self.res, host, switch))
+    }
+
+    /// All logs that exist somewhere and their durable length as the creator published it. A length that is
+    /// missing or garbled reads as 0.
+    pub fn logs(&self) -> BTreeMap<LogName, u64> {
+        let prefix = key::log_prefix(self.res);
+        let log = |(path, text): (&Path, &str)| Some((log_of(path)?, number(text).unwrap_or(0)));
+        self.tree.texts(&prefix).filter_map(log).collect()
+    }
+
+    /// Published length of one log.
+    pub fn log_len(&self, log: &LogName) -> Option<u64> {
+        number_at(self.tree, &key::log(self.res, log))
+    }
+
+    /// Logs that everybody has to delete.
+    pub fn deleted_logs(&self) -> BTreeSet<LogName> {
+        let prefix = key::log_prefix(self.res);
+        let deleted = self
+            .tree
+            .range(&prefix)
+            .filter(|(_, entry)| entry.is_tombstone());
+        deleted.filter_map(|(path, _)| log_of(path)).collect()
+    }
+
+    /// Was this log deleted?
+    pub fn is_deleted(&self, log: &LogName) -> bool {
+        let entry = self.tree.get(&key::log(self.res, log));
+        entry.is_some_and(|entry| entry.is_tombstone())
+    }
+
+    /// All version links that can be read: (number of the log, host whose view it is) → link.
+    pub fn versions(&self) -> BTreeMap<(u64, Host), VersionLink> {
+        let prefix = key::version_prefix(self.res);
+        let link = |(path, text): (&Path, &str)| {
+            let (_, parts) = Key::parse(path)?;
+            Some(((parts.seq?, parts.host?), text.parse().ok()?))
+        };
+        self.tree.texts(&prefix).filter_map(link).collect()
+    }
+
+    /// The replay positions of all members; `None` where one is missing or garbled.
+    pub fn replays(&self) -> BTreeMap<Host, Option<ReplayPos>> {
+        let replay = |host: Host| {
+            let position = parsed(self.tree, &key::replay(self.res, &host));
+            (host, position)
+        };
+        self.members().into_iter().map(replay).collect()
+    }
+
+    /// The log number which every member has reached with its disk; `None` while one of them is unknown.
+    pub fn min_replay_seq(&self) -> Option<u64> {
+        let positions: Option<Vec<ReplayPos>> = self.replays().into_values().collect();
+        positions?.iter().map(|pos| pos.log.seq).min()
+    }
+
+    fn hosts_of(&self, stem: &str, key: Key) -> BTreeSet<Host> {
+        let prefix = format!("{}{stem}", key::resource_prefix(self.res));
+        let host = |(path, _): (&Path, &str)| match Key::parse(path)? {
+            (found, parts) if found == key => parts.host,
+            _ => None,
+        };
+        self.tree.texts(&prefix).filter_map(host).collect()
+    }
+}
+
+impl<'a> MemberView<'a> {
+    /// The part of `host` in `res`.
+    pub fn new(tree: &'a Tree, res: &'a Resource, host: &'a Host) -> MemberView<'a> {
+        MemberView { tree, res, host }
+    }
+
+    /// Whose part it is.
+    pub fn host(&self) -> &'a Host {
+        self.host
+    }
+
+    /// The resource.
+    pub fn resource(&self) -> ResourceView<'a> {
+        ResourceView::new(self.tree, self.res)
+    }
+
+    /// Has it a disk for the resource?
+    pub fn is_member(&self) -> bool {
+        self.disk().is_some() || self.text(Key::Replay).is_some()
+    }
+
+    /// Path of the underlying disk.
+    pub fn disk(&self) -> Option<&'a str> {
+        self.text(Key::Data)
+    }
+
+    /// Name of the device.
+    pub fn device(&self) -> Option<&'a str> {
+        self.text(Key::Device)
+    }
+
+    /// Real size of the disk in bytes.
+    pub fn disk_size(&self) -> Option<u64> {
+        self.number(Key::ActSize)
+    }
+
+    /// A wish of the operator.
+    pub fn todo(&self, switch: Switch) -> bool {
+        self.on(switch.todo_key())
+    }
+
+    /// Whether that wish has come true.
+    pub fn actual(&self, switch: Switch) -> bool {
+        self.on(switch.actual_key())
+    }
+
+    /// Any key of this member that holds `0` or `1`; off when missing or garbled.
+    pub fn on(&self, key: Key) -> bool {
+        is_on(self.tree, &self.path(key))
+    }
+
+    /// Any key of this member that holds a number from 0.
+    pub fn number(&self, key: Key) -> Option<u64> {
+        number_at(self.tree, &self.path(key))
+    }
+
+    /// The text of any key of this member.
+    pub fn text(&self, key: Key) -> Option<&'a str> {
+        self.tree.text(self.path(key).as_str())
+    }
+
+    /// How far its disk has come.
+    pub fn replay(&self) -> Option<ReplayPos> {
+        parsed(self.tree, &self.path(Key::Replay))
+    }
+
+    /// Log `seq` as it has it.
+    pub fn version(&self, seq: u64) -> Option<VersionLink> {
+        parsed(self.tree, &key::version(self.res, seq, self.host))
+    }
+
+    /// Bytes which the sync has behind it.
+    pub fn sync_status(&self) -> Option<u64> {
+        self.number(Key::SyncStatus)
+    }
+
+    /// What replay must reach before a synced disk is consistent.
+    pub fn sync_pos(&self) -> Option<ReplayPos> {
+        parsed(self.tree, &self.path(Key::SyncPos))
+    }
+
+    /// Is the first copy not complete yet?
+    pub fn needs_sync(&self) -> bool {
+        match (self.sync_status(), self.resource().size()) {
+            (Some(done), Some(size)) => done < size,
+            _ => true,
+        }
+    }
+
+    /// State of replay.
+    pub fn replay_code(&self) -> Option<ReplayCode> {
+        parsed(self.tree, &self.path(Key::ReplayCode))
+    }
+
+    /// Preferred sources of logs, best first.
+    pub fn fetch_from(&self) -> Vec<Host> {
+        let list: Option<HostList> = parsed(self.tree, &self.path(Key::FetchFrom));
+        list.unwrap_or_default().0
+    }
+
+    /// Number of the one log this member may go to although the logs before it are missing.
+    pub fn skip_check(&self) -> Option<u64> {
+        let check: Option<crate::value::SkipCheck> = parsed(self.tree, &self.path(Key::SkipCheck));
+        check.map(|check| check.seq)
+    }
+
+    /// Percentage of free space below which the resource counts as in emergency; 0 for never.
+    pub fn emergency_limit(&self) -> u64 {
+        self.number(Key::EmergencyLimit).unwrap_or(0).min(100)
+    }
+
+    fn path(&self, key: Key) -> Path {
+        key::of_member(key, self.res, self.host)
+    }
+}
+
+fn log_of(path: &Path) -> Option<LogName> {
+    Key::parse(path)?.1.log
+}
+
+fn parsed<T: FromStr>(tree: &Tree, path: &Path) -> Option<T> {
+    tree.text(path.as_str())?.parse().ok()
+}
+
+fn number_at(tree: &Tree, path: &Path) -> Option<u64> {
+    number(tree.text(path.as_str())?).ok()
+}
+
+fn is_on(tree: &Tree, path: &Path) -> bool {
+    parsed(tree, path) == Some(OnOff(true))
+}
