@@ -15,7 +15,10 @@ use std::path::Path;
 const SLICES_PER_CALL_MAX: usize = 1024;
 
 /// Zeros written by one call where a range cannot be zeroed in another way.
-const ZERO_CHUNK_BYTES: usize = 256 << 10;
+const ZERO_CHUNK_BYTES: u64 = 256 << 10;
+
+/// No block device has larger logical sectors; what it is asked to zero must consist of whole ones.
+const DEVICE_ALIGN_BYTES: u64 = 4096;
 
 /// The file system of this machine.
 #[derive(Debug, Clone, Copy, Default)]
@@ -116,14 +119,31 @@ impl RealFile {
         })
     }
 
-    /// `fallocate`, or plain zeros where the file system or the alignment does not allow it.
+    /// `fallocate` where the file system can do it, plain zeros elsewhere and at the edges of a block device.
     fn fallocate_or_zeros(&self, how: FallocateFlags, at: u64, len: u64) -> io::Result<()> {
-        if len == 0 {
-            return Ok(());
+        let end = at.checked_add(len).ok_or(io::ErrorKind::InvalidInput)?;
+        let (start, stop) = match self.is_device {
+            true => (
+                at.next_multiple_of(DEVICE_ALIGN_BYTES),
+                end / DEVICE_ALIGN_BYTES * DEVICE_ALIGN_BYTES,
+            ),
+            false => (at, end),
+        };
+        if start >= stop {
+            return self.write_zeros(at, len);
         }
-        match rustix::fs::fallocate(&self.file, how | FallocateFlags::KEEP_SIZE, at, len) {
-            Ok(()) => self.extend_to(at + len),
-            Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS) => self.write_zeros(at, len),
+        self.write_zeros(at, start - at)?;
+        self.write_zeros(stop, end - stop)?;
+        match rustix::fs::fallocate(
+            &self.file,
+            how | FallocateFlags::KEEP_SIZE,
+            start,
+            stop - start,
+        ) {
+            Ok(()) => self.extend_to(end),
+            Err(Errno::OPNOTSUPP | Errno::INVAL | Errno::NOSYS) => {
+                self.write_zeros(start, stop - start)
+            }
             Err(e) => Err(e.into()),
         }
     }
@@ -137,9 +157,9 @@ impl RealFile {
     }
 
     fn write_zeros(&self, mut at: u64, mut len: u64) -> io::Result<()> {
-        let zeros = vec![0; ZERO_CHUNK_BYTES.min(len as usize)];
+        let zeros = vec![0; len.min(ZERO_CHUNK_BYTES) as usize];
         while len > 0 {
-            let n = len.min(zeros.len() as u64);
+            let n = len.min(ZERO_CHUNK_BYTES);
             self.file.write_all_at(&zeros[..n as usize], at)?;
             at += n;
             len -= n;

@@ -95,9 +95,6 @@ impl SledStore {
             must_resync: None,
         };
         let opened = store.open_somehow()?;
-        if let Opened::Incomplete { reason } = &opened {
-            store.remember_resync(reason)?;
-        }
         store.must_resync = store.read_marker()?;
         store.keep_ballast();
         Ok((store, opened))
@@ -105,35 +102,35 @@ impl SledStore {
 
     /// From gentle to rough: as it is, without ballast, without snapshots, anew.
     fn open_somehow(&mut self) -> Result<Opened, StoreError> {
-        let first = match self.try_open() {
-            Ok(damaged) => return Ok(incomplete_if(damaged)),
-            Err(locked @ StoreError::Locked { .. }) => return Err(locked),
-            Err(e) => e,
+        let reason = match self.try_open() {
+            Err(e @ StoreError::Locked { .. }) => return Err(e),
+            Err(e) => e.to_string(),
+            opened => return opened,
         };
         self.give_up_ballast();
-        if let Ok(damaged) = self.try_open() {
-            return Ok(incomplete_if(damaged));
+        if let Ok(opened) = self.try_open() {
+            return Ok(opened);
         }
-        let reason = first.to_string();
         if self.move_snapshots_aside()?
-            && let Ok(damaged) = self.try_open()
+            && let Ok(opened) = self.try_open()
         {
-            return Ok(match incomplete_if(damaged) {
+            return Ok(match opened {
                 Opened::Good => Opened::SnapshotsDropped { reason },
-                incomplete => incomplete,
+                other => other,
             });
         }
         self.must_have_space()?;
-        let aside = self.move_all_aside()?;
-        let reason = format!("{reason}; moved to {}", aside.display());
         // The marker comes first: a crash from here on must not look like a new node.
+        let reason = format!("{reason}; begun anew");
         self.remember_resync(&reason)?;
+        let aside = self.move_all_aside()?;
+        tracing::error!(dir = %self.dir.display(), aside = %aside.display(), "tree database given up");
         self.try_open()?;
         Ok(Opened::Incomplete { reason })
     }
 
-    /// One attempt; the number of entries that were damaged and left out.
-    fn try_open(&mut self) -> Result<usize, StoreError> {
+    /// One attempt.
+    fn try_open(&mut self) -> Result<Opened, StoreError> {
         let mut tries = self.options.lock_tries;
         let open = loop {
             match open_guarded(&self.dir, self.options.cache_bytes) {
@@ -148,11 +145,18 @@ impl SledStore {
         make_names_durable(&self.dir)?;
         self.open = Some(open);
         self.loaded = Some(entries);
-        let count = damaged.len();
-        if count > 0 {
-            self.write(|db| damaged.iter().try_for_each(|key| db.remove(key).map(drop)))?;
+        self.leave_out(&damaged)
+    }
+
+    /// Removes entries that are not what was written. That some are missing is remembered before they are gone.
+    fn leave_out(&mut self, damaged: &[sled::IVec]) -> Result<Opened, StoreError> {
+        if damaged.is_empty() {
+            return Ok(Opened::Good);
         }
-        Ok(count)
+        let reason = format!("{} damaged entries left out", damaged.len());
+        self.remember_resync(&reason)?;
+        self.write(|db| damaged.iter().try_for_each(|key| db.remove(key).map(drop)))?;
+        Ok(Opened::Incomplete { reason })
     }
 
     /// Changes the database and makes that durable. After any failure it is closed.
@@ -209,14 +213,16 @@ impl SledStore {
         Ok(!snapshots.is_empty())
     }
 
-    /// Renames the directory to the first free name `<dir>.bad-N`.
+    /// Renames the directory to the first free name `<dir>.bad-N`; durably, for the marker speaks of it.
     fn move_all_aside(&self) -> Result<PathBuf, StoreError> {
         let aside = (1..)
             .map(|n| self.beside(&format!("bad-{n}")))
             .find(|path| !path.exists())
             .expect("numbers do not end");
+        let parent = self.dir.parent().unwrap_or(&self.dir);
         RealFs
             .rename(&self.dir, &aside)
+            .and_then(|()| RealFs.sync_dir(parent))
             .map_err(|e| refused(&self.dir, "moving aside", e))?;
         Ok(aside)
     }
@@ -394,15 +400,6 @@ fn read_all(dir: &FilePath, db: &sled::Db) -> Result<Everything, StoreError> {
         }
     }
     Ok((entries, damaged))
-}
-
-fn incomplete_if(damaged: usize) -> Opened {
-    match damaged {
-        0 => Opened::Good,
-        n => Opened::Incomplete {
-            reason: format!("{n} damaged entries left out"),
-        },
-    }
 }
 
 /// Sled makes none of its names durable.
