@@ -13,6 +13,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::watch;
+use tokio::task::JoinHandle;
 use tree::{Digest128, Host, LogName, LogPos, ReplayPos, Resource, VersionLink};
 
 use crate::ports::{Keys, Ports};
@@ -123,6 +124,8 @@ pub struct LoggerLimits {
     pub unflushed_max: Duration,
     /// Writeback starts at the latest when the oldest buffered write has this age.
     pub writeback_age_max: Duration,
+    /// Zeros written ahead of the log.
+    pub ahead: storage::AheadOptions,
 }
 
 impl Default for LoggerLimits {
@@ -132,6 +135,7 @@ impl Default for LoggerLimits {
             completion: Completion::default(),
             unflushed_max: Duration::from_millis(50),
             writeback_age_max: Duration::from_secs(10),
+            ahead: storage::AheadOptions::default(),
         }
     }
 }
@@ -281,6 +285,8 @@ pub struct LoggerProgress {
     pub log_error: Option<String>,
     /// The underlying disk refuses writes: they stay in the buffer and are tried again.
     pub disk_error: Option<String>,
+    /// Own keys cannot be stored: no rotation gets on until they can (L-A4, L-A5).
+    pub keys_error: Option<String>,
 }
 
 /// What a replayer shows while it runs.
@@ -318,6 +324,104 @@ pub struct SyncProgress {
     pub copied_bytes: u64,
     /// Replay has to pass this place before the replica is consistent.
     pub consistent_after: Option<LogPos>,
+}
+
+impl ReplayJob {
+    /// What a replayer shows before it has done anything.
+    pub fn first_progress(&self) -> ReplayProgress {
+        ReplayProgress {
+            applied: self.log.at(self.start),
+            stored: ReplayPos {
+                log: self.log.clone(),
+                offset: self.start,
+                dirty: self.dirty_end.saturating_sub(self.start),
+            },
+            applied_bytes: 0,
+            idle: false,
+        }
+    }
+}
+
+impl FetchJob {
+    /// What a fetcher shows before it has done anything.
+    pub fn first_progress(&self) -> FetchProgress {
+        FetchProgress {
+            durable: ChainEnd {
+                log: self.log.clone(),
+                len: 0,
+                digest: Digest128::ZERO,
+            },
+            source_len: 0,
+            received_bytes: 0,
+        }
+    }
+}
+
+impl SyncJob {
+    /// What a syncer shows before it has done anything.
+    pub fn first_progress(&self) -> SyncProgress {
+        SyncProgress {
+            synced: self.start,
+            equal_bytes: 0,
+            copied_bytes: 0,
+            consistent_after: None,
+        }
+    }
+}
+
+/// A worker in a task of its own. Dropping it ends the worker at once, as a crash would.
+#[derive(Debug)]
+pub struct Running<P> {
+    progress: watch::Receiver<P>,
+    hand: StopSwitch,
+    task: JoinHandle<Ended>,
+}
+
+impl<P> Running<P> {
+    /// Starts `work`, which is given its stop and the channel for its progress.
+    pub fn spawn<F>(first: P, work: impl FnOnce(Stop, watch::Sender<P>) -> F) -> Running<P>
+    where
+        F: Future<Output = Ended> + Send + 'static,
+    {
+        let (hand, stop) = StopSwitch::new();
+        let (tell, progress) = watch::channel(first);
+        let task = tokio::spawn(work(stop, tell));
+        Running {
+            progress,
+            hand,
+            task,
+        }
+    }
+
+    /// How far it is.
+    pub fn progress(&self) -> watch::Receiver<P> {
+        self.progress.clone()
+    }
+
+    /// Tells it to come to an end; [`Running::ended`] says when it has.
+    pub fn stop(&self) {
+        self.hand.stop();
+    }
+
+    /// Whether it has ended.
+    pub fn is_finished(&self) -> bool {
+        self.task.is_finished()
+    }
+
+    /// Waits for its end. To be called once.
+    pub async fn ended(&mut self) -> Ended {
+        match (&mut self.task).await {
+            Ok(ended) => ended,
+            Err(error) if error.is_panic() => std::panic::resume_unwind(error.into_panic()),
+            Err(_) => Ended::Stopped,
+        }
+    }
+}
+
+impl<P> Drop for Running<P> {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
 }
 
 /// The hand on the switch: [`Stop`] listens to it. Dropping it stops too.

@@ -1,5 +1,8 @@
 //! The workers of the data path: one loop each, told what to do by a job, ending with a value.
 
+pub mod fetcher;
+pub mod logger;
+pub mod replayer;
 pub mod replica;
 pub mod shelf;
 pub mod source;

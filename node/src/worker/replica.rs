@@ -122,9 +122,18 @@ impl Replica {
     /// # Errors
     /// What the disk says.
     pub async fn read(self: &Arc<Self>, at: u64, len: usize) -> Result<Bytes, ReplicaError> {
+        self.read_mixed(len, move |bytes, disk| disk.read(bytes, at)).await
+    }
+
+    /// Fills a buffer of `len` bytes from several places.
+    pub(super) async fn read_mixed(
+        self: &Arc<Self>,
+        len: usize,
+        fill: impl FnOnce(&mut [u8], &Disk) -> Result<(), DiskError> + Send + 'static,
+    ) -> Result<Bytes, ReplicaError> {
         self.on(self.read_lane(), move |disk| {
             let mut bytes = vec![0; len];
-            disk.read(&mut bytes, at)?;
+            fill(&mut bytes, disk)?;
             Ok(bytes.into())
         })
         .await

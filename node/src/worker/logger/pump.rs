@@ -1,0 +1,191 @@
+//! Writing the log: batches, group commit, rotation.
+//!
+//! While one flush runs, the next batch gathers; nobody has to wait for more than the flush that is running and his own. Writes
+//! that nobody asks to be durable become so within `unflushed_max` all the same, because only durable bytes reach the
+//! secondaries.
+//!
+//! Rotation is the order of L-A1, each step durable before the next begins:
+//! final size of N, with its seal → final version link of N → empty log N+1 → its first version link → records.
+//! Plain writes are accepted all the time; only who wants durability waits.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use storage::{LogError, NewRecord};
+use tree::LogName;
+
+use super::core::LogWork;
+use super::{Shared, create_log};
+use crate::job::{ChainEnd, Ended};
+use crate::ports::{Lane, blocking};
+
+/// Pause before a step of a rotation is tried again.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
+
+/// So often a successor is tried to be created before the logger gives up.
+const CREATE_TRIES_MAX: u32 = 10;
+
+/// Zeros are written ahead only while batches are smaller than this: larger ones gain nothing from it.
+const AHEAD_BATCH_BYTES_MAX: u64 = 256 << 10;
+
+/// Runs until the log is sealed for good, or has failed.
+pub(super) async fn run(shared: Arc<Shared>) {
+    loop {
+        let work = {
+            let (now, wall_ns) = (shared.now(), shared.wall_ns());
+            shared.core.lock().log_work(now, wall_ns)
+        };
+        let done = match work {
+            LogWork::Sleep(until) => {
+                shared.doze(until).await;
+                continue;
+            }
+            LogWork::Batch { records, until } => shared.write_batch(records, until).await,
+            LogWork::Seal { next: None, stamp_ns, until } => {
+                let sealed = shared.seal(stamp_ns, until, None).await;
+                match sealed {
+                    Ok(end) => {
+                        shared.publish_log_end(&end, None).await;
+                        shared.released.send_replace(Some(end));
+                        return;
+                    }
+                    Err(failed) => Err(failed),
+                }
+            }
+            LogWork::Seal { next: Some(next), stamp_ns, until } => {
+                shared.rotate(next, stamp_ns, until).await
+            }
+        };
+        if let Err(failed) = done {
+            return shared.poison(&failed.error, failed.no_space);
+        }
+    }
+}
+
+/// Why the log is lost.
+struct LogFailed {
+    error: String,
+    no_space: bool,
+}
+
+impl From<LogError> for LogFailed {
+    fn from(error: LogError) -> LogFailed {
+        LogFailed {
+            no_space: error.is_no_space(),
+            error: error.to_string(),
+        }
+    }
+}
+
+impl Shared {
+    async fn doze(&self, until: Option<Duration>) {
+        let Some(until) = until else { return self.log_call.notified().await };
+        let pause = until.saturating_sub(self.now());
+        tokio::select! {
+            biased;
+            () = self.log_call.notified() => {}
+            () = self.site.ports.clock.sleep(pause) => {}
+        }
+    }
+
+    /// One append, one flush; those who wait are told from the thread that flushed, so that nothing lies between.
+    async fn write_batch(self: &Arc<Self>, records: Vec<NewRecord>, until: u64) -> Result<(), LogFailed> {
+        let bytes: u64 = records.iter().map(|record| record.body.record_bytes()).sum();
+        let this = self.clone();
+        self.on_log(move || {
+            let mut writer = this.writer.lock();
+            writer.append(&records)?;
+            let end = writer.flush()?;
+            this.core.lock().mark_durable(until, this.now());
+            this.site.shelf.grow(writer.log(), end, false);
+            this.disk_call.notify_one();
+            Ok(())
+        })
+        .await?;
+        self.publish_call.notify_one();
+        if bytes <= AHEAD_BATCH_BYTES_MAX {
+            self.ahead_call.notify_one();
+        }
+        Ok(())
+    }
+
+    /// Ends the log with its seal.
+    async fn seal(
+        self: &Arc<Self>,
+        stamp_ns: u64,
+        until: u64,
+        next: Option<LogName>,
+    ) -> Result<ChainEnd, LogFailed> {
+        let this = self.clone();
+        self.on_log(move || {
+            let mut writer = this.writer.lock();
+            let end = writer.seal(stamp_ns)?;
+            let log = writer.log().clone();
+            let mut core = this.core.lock();
+            core.note_sealed(&log, end.len);
+            if next.is_none() {
+                core.mark_durable(until, this.now());
+            }
+            drop(core);
+            this.site.shelf.grow(&log, end, true);
+            this.disk_call.notify_one();
+            Ok(ChainEnd::new(&log, end))
+        })
+        .await
+    }
+
+    async fn rotate(self: &Arc<Self>, next: LogName, stamp_ns: u64, until: u64) -> Result<(), LogFailed> {
+        let end = self.seal(stamp_ns, until, Some(next.clone())).await?;
+        self.publish_log_end(&end, Some(&next)).await;
+        let writer = self.create_successor(&next, &end).await?;
+        let first = ChainEnd::new(&next, writer.durable());
+        *self.ahead.lock() = writer.ahead();
+        *self.writer.lock() = writer;
+        self.publish_log_start(&first, &end).await;
+        let mut core = self.core.lock();
+        core.note_successor(&next);
+        core.mark_durable(until, self.now());
+        drop(core);
+        tracing::info!(res = %self.site.res, log = %next, "rotated");
+        self.show(|progress| progress.rotating = None);
+        self.publish_call.notify_one();
+        Ok(())
+    }
+
+    /// Space or a directory may be lacking for a moment only; the application waits, and is told when it takes too long.
+    async fn create_successor(
+        &self,
+        next: &LogName,
+        end: &ChainEnd,
+    ) -> Result<storage::LogWriter, LogFailed> {
+        let mut tries = 0;
+        loop {
+            let error = match create_log(&self.site, next, Some(end), &self.limits).await {
+                Ok(writer) => return Ok(writer),
+                Err(Ended::LogFailed(error)) => error,
+                Err(other) => other.to_string(),
+            };
+            tries += 1;
+            if tries == CREATE_TRIES_MAX {
+                let no_space = false;
+                return Err(LogFailed { error, no_space });
+            }
+            tracing::warn!(res = %self.site.res, log = %next, error, "cannot be created, trying again");
+            self.site.ports.clock.sleep(RETRY_PAUSE).await;
+        }
+    }
+
+    async fn on_log<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T, LogError> + Send + 'static,
+    ) -> Result<T, LogFailed> {
+        let lane = Lane::Log(self.site.res.clone());
+        match blocking(&*self.site.ports.exec, &lane, work).await {
+            Some(done) => Ok(done?),
+            None => Err(LogFailed {
+                error: "the daemon is stopping".to_owned(),
+                no_space: false,
+            }),
+        }
+    }
+}
