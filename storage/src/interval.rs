@@ -49,6 +49,15 @@ impl<V: Cut> IntervalMap<V> {
 
     /// Takes out everything within `range`, ascending. Pieces that reach beyond are cut.
     pub fn carve(&mut self, range: Range<u64>) -> Vec<(Range<u64>, V)> {
+        // The usual cases with as few searches as possible: nothing there, or exactly this range.
+        match self.pieces.range(..range.end).next_back() {
+            Some((&start, piece)) if piece.end > range.start => {
+                if (start..piece.end) == range {
+                    return self.take(start).into_iter().collect();
+                }
+            }
+            _ => return Vec::new(),
+        }
         self.split_at(range.start);
         self.split_at(range.end);
         let mut out = Vec::new();

@@ -6,6 +6,9 @@ use std::path::Path;
 use std::sync::Arc;
 use tree::{Digest128, LogName};
 
+/// Records up to this size are copied together before they are hashed: in one piece blake3 is twice as fast as in several odd ones.
+const GATHER_BYTES_MAX: usize = 64 << 10;
+
 /// A durable end of a log as version links tell it. Always between two records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LogEnd {
@@ -66,21 +69,28 @@ impl Boundary {
     }
 
     /// Steps over a record, given as its parts.
-    pub(super) fn step<'a>(&mut self, nr: u64, parts: impl IntoIterator<Item = &'a [u8]>) {
-        let mut hasher = self.digest.map(|before| {
-            let mut hasher = blake3::Hasher::new();
-            hasher.update(&before.0);
-            hasher
-        });
-        for part in parts {
-            self.offset += part.len() as u64;
-            if let Some(hasher) = &mut hasher {
-                hasher.update(part);
-            }
-        }
-        self.digest = hasher.map(|hasher| truncated(hasher.finalize()));
+    pub(super) fn step(&mut self, nr: u64, parts: &[&[u8]]) {
+        self.offset += parts.iter().map(|part| part.len() as u64).sum::<u64>();
+        self.digest = self.digest.map(|before| digest_of(before, parts));
         self.next_nr = Some(nr + 1);
     }
+}
+
+/// The running digest behind a record.
+fn digest_of(before: Digest128, parts: &[&[u8]]) -> Digest128 {
+    let bytes: usize = parts.iter().map(|part| part.len()).sum();
+    if bytes <= GATHER_BYTES_MAX {
+        let mut all = Vec::with_capacity(before.0.len() + bytes);
+        all.extend_from_slice(&before.0);
+        parts.iter().for_each(|part| all.extend_from_slice(part));
+        return truncated(blake3::hash(&all));
+    }
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&before.0);
+    for part in parts {
+        hasher.update(part);
+    }
+    truncated(hasher.finalize())
 }
 
 fn truncated(hash: blake3::Hash) -> Digest128 {
@@ -121,7 +131,7 @@ impl Chain {
             }
             self.sealed = true;
         }
-        self.here.step(head.nr, [record]);
+        self.here.step(head.nr, &[record]);
         Ok(head)
     }
 

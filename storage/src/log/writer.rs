@@ -126,7 +126,7 @@ impl LogWriter {
                 .next_nr
                 .expect("a writer counts from the first record on");
             let encoded = encode(&record.body, nr, record.stamp_ns, next.offset, self.seed);
-            next.step(nr, parts(&record.body, &encoded));
+            next.step(nr, &parts(&record.body, &encoded));
             ends.push(next.offset);
             heads.push(encoded);
         }
@@ -167,7 +167,7 @@ impl LogWriter {
             .expect("a writer counts from the first record on");
         let encoded = encode(&body, nr, stamp_ns, len, self.seed);
         let mut next = self.appended;
-        next.step(nr, parts(&body, &encoded));
+        next.step(nr, &parts(&body, &encoded));
         let slices = parts(&body, &encoded).map(IoSlice::new);
         self.write(&slices, next)?;
         self.cut_to(next.offset)
