@@ -11,6 +11,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::name::Host;
 
+/// Greatest log number that is accepted from outside, so that the next number always exists.
+pub const SEQ_MAX: u64 = u64::MAX / 2;
+
 /// Name of one file in the chain of writes of one resource. Ordered by number first.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
@@ -132,13 +135,13 @@ fn parse_name(text: &str) -> Option<LogName> {
 }
 
 /// A log number as it stands in names of keys: nine digits, more only when the number needs them.
-/// One number has one text, so two different keys never name the same log.
+/// One number has one text, so two different keys never name the same log. At most [`SEQ_MAX`].
 pub(crate) fn parse_seq(digits: &str) -> Option<u64> {
     let canonical = digits.len() == 9 || (digits.len() > 9 && !digits.starts_with('0'));
     if !canonical || !digits.bytes().all(|b| b.is_ascii_digit()) {
         return None;
     }
-    digits.parse().ok()
+    digits.parse().ok().filter(|seq| *seq <= SEQ_MAX)
 }
 
 /// A plain decimal number without sign and without superfluous zeros.
@@ -177,6 +180,7 @@ mod tests {
             "log-000000007-",
             "log-000000007",
             "log-00000000x-alpha",
+            "log-18446744073709551615-alpha",
             "log-99999999999999999999-alpha",
             "Log-000000007-alpha",
         ] {
@@ -194,7 +198,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn names_and_positions_survive_their_text(seq: u64, host in "[a-zA-Z0-9_][-a-zA-Z0-9_]{0,20}", offset: u64) {
+        fn names_and_positions_survive_their_text(seq in 0..=SEQ_MAX, host in "[a-zA-Z0-9_][-a-zA-Z0-9_]{0,20}", offset: u64) {
             let at = LogName { seq, creator: Host::new(&host).expect("valid") }.at(offset);
             prop_assert_eq!(at.to_string().parse::<LogPos>(), Ok(at.clone()));
             prop_assert_eq!(at.log.to_string().parse::<LogName>(), Ok(at.log));

@@ -343,10 +343,15 @@ impl<'a> MemberView<'a> {
         parsed(self.tree, &self.path(Key::SyncPos))
     }
 
+    /// The same, distinguishing none (outer `None`) from one that cannot be read (`Some(None)`).
+    pub fn sync_barrier(&self) -> Option<Option<ReplayPos>> {
+        Some(self.text(Key::SyncPos)?.parse().ok())
+    }
+
     /// Is the first copy not complete yet?
     pub fn needs_sync(&self) -> bool {
         match (self.sync_status(), self.resource().size()) {
-            (Some(done), Some(size)) => done < size,
+            (Some(done), Some(size)) => done < size || size == 0,
             _ => true,
         }
     }
