@@ -12,12 +12,10 @@
 //! Manual: data-path reference section 6 (device front-end), 1.5 (completion point).
 
 use std::future::Future;
-use std::pin::Pin;
 
 use bytes::Bytes;
 
-/// A boxed future, as everywhere behind a port.
-pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;
+use crate::ports::BoxFuture;
 
 /// Smallest block advertised to clients, in bytes. One, because records of the transaction log and
 /// the write buffer address single bytes: every request can be served as it comes, a device whose

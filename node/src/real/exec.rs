@@ -118,7 +118,10 @@ impl LaneQueue {
                 break;
             }
             waiting.idle += 1;
-            let timed_out = self.more.wait_for(&mut waiting, IDLE_THREAD_MAX).timed_out();
+            let timed_out = self
+                .more
+                .wait_for(&mut waiting, IDLE_THREAD_MAX)
+                .timed_out();
             waiting.idle -= 1;
             if timed_out && waiting.jobs.is_empty() {
                 break;

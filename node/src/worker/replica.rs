@@ -159,7 +159,8 @@ impl Replica {
     /// # Errors
     /// What the disk says.
     pub async fn map(self: &Arc<Self>, at: u64, len: u64) -> Result<Vec<Extent>, ReplicaError> {
-        self.on(self.read_lane(), move |disk| disk.map(at, len)).await
+        self.on(self.read_lane(), move |disk| disk.map(at, len))
+            .await
     }
 
     /// Makes everything durable that was written before.
@@ -276,7 +277,9 @@ impl Watched {
         );
         let newer = watched.brought.iter().filter(|(_, at)| at > not_before);
         newer.fold(vec![range], |rest, (brought, _)| {
-            rest.into_iter().flat_map(|part| without(part, brought)).collect()
+            rest.into_iter()
+                .flat_map(|part| without(part, brought))
+                .collect()
         })
     }
 }
@@ -295,14 +298,14 @@ impl WatchedRange {
 fn without(part: Range<u64>, hole: &Range<u64>) -> impl Iterator<Item = Range<u64>> {
     let before = part.start..part.end.min(hole.start);
     let behind = part.start.max(hole.end)..part.end;
-    [before, behind].into_iter().filter(|rest| rest.start < rest.end)
+    [before, behind]
+        .into_iter()
+        .filter(|rest| rest.start < rest.end)
 }
 
 fn range_of(op: &DiskOp) -> Range<u64> {
     match op {
-        DiskOp::Write { at, bytes } => {
-            *at..*at + bytes.iter().map(|b| b.len() as u64).sum::<u64>()
-        }
+        DiskOp::Write { at, bytes } => *at..*at + bytes.iter().map(|b| b.len() as u64).sum::<u64>(),
         DiskOp::Zero { at, len } | DiskOp::Trim { at, len } => *at..*at + *len,
     }
 }
@@ -319,7 +322,13 @@ mod tests {
     fn check_missing(brought: &[(Range<u64>, u64)], not_before: u64, expected: &[Range<u64>]) {
         let mut watched = Watched::default();
         let range = 100..200;
-        watched.ranges.insert(7, WatchedRange { range, brought: Vec::new() });
+        watched.ranges.insert(
+            7,
+            WatchedRange {
+                range,
+                brought: Vec::new(),
+            },
+        );
         for (range, at) in brought {
             let (at_byte, len) = (range.start, range.end - range.start);
             watched.note(&[DiskOp::Zero { at: at_byte, len }], &pos(*at));

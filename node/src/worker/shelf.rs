@@ -186,7 +186,10 @@ impl Shelf {
 
     /// One log, if it is here.
     pub fn state(&self, log: &LogName) -> Option<LogState> {
-        self.logs.lock().get(log).map(|state| state.borrow().clone())
+        self.logs
+            .lock()
+            .get(log)
+            .map(|state| state.borrow().clone())
     }
 
     /// Follows one log. The channel closes when the log is deleted.
@@ -229,10 +232,15 @@ impl Shelf {
             self.dir.join(log.to_string()),
         );
         let remove = move || {
-            if fs.len_of(&path).map_err(failed(&path, "looking for it"))?.is_some() {
+            if fs
+                .len_of(&path)
+                .map_err(failed(&path, "looking for it"))?
+                .is_some()
+            {
                 fs.remove(&path).map_err(failed(&path, "removing it"))?;
             }
-            fs.sync_dir(&dir).map_err(failed(&dir, "making a removal durable"))
+            fs.sync_dir(&dir)
+                .map_err(failed(&dir, "making a removal durable"))
         };
         self.blocking(&Lane::Misc, remove).await??;
         self.logs.lock().remove(log);
@@ -323,9 +331,11 @@ fn look_through(
     dir: &Path,
     known: &[ChainEnd],
 ) -> Result<Vec<(LogName, LogState)>, ShelfError> {
-    fs.create_dir(dir).map_err(failed(dir, "making the directory"))?;
+    fs.create_dir(dir)
+        .map_err(failed(dir, "making the directory"))?;
     if let Some(above) = dir.parent() {
-        fs.sync_dir(above).map_err(failed(above, "making a name durable"))?;
+        fs.sync_dir(above)
+            .map_err(failed(above, "making a name durable"))?;
     }
     let names = fs.list(dir).map_err(failed(dir, "listing it"))?;
     let logs = names.iter().filter_map(|name| name.parse::<LogName>().ok());

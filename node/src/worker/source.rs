@@ -64,11 +64,7 @@ pub async fn serve(incoming: Incoming, stock: Arc<dyn Stock>, ports: Ports) {
 }
 
 /// Sends the log that is asked for first.
-async fn serve_log(
-    mut channel: Channel,
-    stock: &dyn Stock,
-    ports: &Ports,
-) -> Result<(), NetError> {
+async fn serve_log(mut channel: Channel, stock: &dyn Stock, ports: &Ports) -> Result<(), NetError> {
     let Message::Subscribe {
         resource,
         log,
@@ -130,7 +126,8 @@ impl LogStream {
     async fn run(mut self, channel: &mut Channel) -> Result<(), Broken> {
         let mut state = self.state.borrow_and_update().clone();
         let mut file = self.open().await?;
-        self.start(&state, file.header_bytes().clone(), channel).await?;
+        self.start(&state, file.header_bytes().clone(), channel)
+            .await?;
         loop {
             while self.at < state.usable() {
                 let bytes = self.read(&file, state.usable()).await?;
@@ -281,7 +278,10 @@ async fn answer(question: Message, stock: &dyn Stock) -> Message {
             id,
             ranges,
         } => (id, blocks(stock, &resource, id, &ranges).await),
-        other => (0, Err(format!("no question of a syncer: {:?}", other.class()))),
+        other => (
+            0,
+            Err(format!("no question of a syncer: {:?}", other.class())),
+        ),
     };
     worked.unwrap_or_else(|reason| Message::SyncRefused { id, reason })
 }
@@ -298,7 +298,10 @@ async fn digests(
     if block == 0 || block > DIGEST_BLOCK_BYTES_MAX {
         return Err(format!("digests of {block} bytes are not offered"));
     }
-    let count: u64 = ranges.iter().map(|(_, len)| len.div_ceil(block.into())).sum();
+    let count: u64 = ranges
+        .iter()
+        .map(|(_, len)| len.div_ceil(block.into()))
+        .sum();
     if count > RANGES_MAX as u64 {
         return Err(format!("{count} digests are too many for one answer"));
     }

@@ -1,0 +1,195 @@
+//! Requests the device has not answered yet.
+//!
+//! A connection is one task with many futures inside. Polling all of them at every wake-up would
+//! cost the square of the queue depth, so each place has a waker of its own that notes its number;
+//! only those are polled. Places and wakers are reused, nothing is allocated per request.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+
+use bytes::Bytes;
+use parking_lot::Mutex;
+
+use super::device::{DeviceError, Extent};
+use crate::ports::BoxFuture;
+
+/// Work of a device that is not finished.
+pub enum Work {
+    /// Ends without data.
+    Plain(BoxFuture<'static, Result<(), DeviceError>>),
+    /// Ends with bytes read.
+    Read(BoxFuture<'static, Result<Bytes, DeviceError>>),
+    /// Ends with extents.
+    Map(BoxFuture<'static, Result<Vec<Extent>, DeviceError>>),
+}
+
+/// What a device answered.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// It is done.
+    Plain,
+    /// Bytes read.
+    Read(Bytes),
+    /// What is allocated.
+    Map(Vec<Extent>),
+}
+
+impl Work {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<Outcome, DeviceError>> {
+        match self {
+            Work::Plain(work) => work.as_mut().poll(cx).map_ok(|()| Outcome::Plain),
+            Work::Read(work) => work.as_mut().poll(cx).map_ok(Outcome::Read),
+            Work::Map(work) => work.as_mut().poll(cx).map_ok(Outcome::Map),
+        }
+    }
+}
+
+/// A request, as much of it as its reply needs, with the work.
+struct Place<A> {
+    occupied: Option<(A, Work)>,
+    note: Arc<Note>,
+    waker: Waker,
+}
+
+/// Wakes one place.
+struct Note {
+    place: usize,
+    noted: AtomicBool,
+    bell: Arc<Bell>,
+}
+
+/// Shared by all places of a connection.
+#[derive(Default)]
+struct Bell {
+    woken: Mutex<Vec<usize>>,
+    task: Mutex<Option<Waker>>,
+}
+
+impl Wake for Note {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        if !self.note() {
+            return;
+        }
+        let task = self.bell.task.lock().clone();
+        if let Some(task) = task {
+            task.wake();
+        }
+    }
+}
+
+impl Note {
+    /// Notes the place for the next round; `false` if it was noted already.
+    fn note(&self) -> bool {
+        let first = !self.noted.swap(true, Ordering::AcqRel);
+        if first {
+            self.bell.woken.lock().push(self.place);
+        }
+        first
+    }
+}
+
+/// All unanswered requests of one connection; `A` is what is kept of a request for its reply.
+pub struct InFlight<A> {
+    places: Vec<Place<A>>,
+    free: Vec<usize>,
+    bell: Arc<Bell>,
+    /// Woken places on their way through [`InFlight::collect`]; kept to reuse its memory.
+    round: Vec<usize>,
+}
+
+impl<A> Default for InFlight<A> {
+    fn default() -> Self {
+        InFlight {
+            places: Vec::new(),
+            free: Vec::new(),
+            bell: Arc::default(),
+            round: Vec::new(),
+        }
+    }
+}
+
+impl<A> InFlight<A> {
+    /// How many requests are unanswered.
+    pub fn len(&self) -> usize {
+        self.places.len() - self.free.len()
+    }
+
+    /// Whether every request is answered.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Takes over unfinished work. The caller has to call [`InFlight::collect`] afterwards, which
+    /// polls it for the first time; nobody is woken for that.
+    pub fn add(&mut self, asked: A, work: Work) {
+        let number = self.free.pop().unwrap_or_else(|| self.new_place());
+        let place = &mut self.places[number];
+        place.occupied = Some((asked, work));
+        place.note.note();
+    }
+
+    fn new_place(&mut self) -> usize {
+        let place = self.places.len();
+        let bell = Arc::clone(&self.bell);
+        let note = Arc::new(Note {
+            place,
+            noted: AtomicBool::new(false),
+            bell,
+        });
+        let waker = Waker::from(Arc::clone(&note));
+        self.places.push(Place {
+            occupied: None,
+            note,
+            waker,
+        });
+        place
+    }
+
+    /// Hands every request that is answered by now to `done`, and sees to it that `cx` is woken
+    /// for the others.
+    pub fn collect(
+        &mut self,
+        cx: &Context<'_>,
+        mut done: impl FnMut(A, Result<Outcome, DeviceError>),
+    ) {
+        self.wake_me(cx);
+        let mut round = std::mem::take(&mut self.round);
+        std::mem::swap(&mut round, &mut self.bell.woken.lock());
+        for place in round.drain(..) {
+            self.poll_place(place, &mut done);
+        }
+        self.round = round;
+    }
+
+    fn wake_me(&self, cx: &Context<'_>) {
+        let mut task = self.bell.task.lock();
+        if !task.as_ref().is_some_and(|task| task.will_wake(cx.waker())) {
+            *task = Some(cx.waker().clone());
+        }
+    }
+
+    fn poll_place(
+        &mut self,
+        number: usize,
+        done: &mut impl FnMut(A, Result<Outcome, DeviceError>),
+    ) {
+        let place = &mut self.places[number];
+        // Before the poll: a wake-up during it must be noted again.
+        place.note.noted.store(false, Ordering::Release);
+        let Some((_, work)) = &mut place.occupied else {
+            // A late wake-up of work that ended already.
+            return;
+        };
+        if let Poll::Ready(answer) = work.poll(&mut Context::from_waker(&place.waker))
+            && let Some((asked, _)) = place.occupied.take()
+        {
+            self.free.push(number);
+            done(asked, answer);
+        }
+    }
+}

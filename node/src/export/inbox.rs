@@ -1,0 +1,184 @@
+//! Bytes received from a client, cut into requests.
+//!
+//! Small writes are received together with their neighbours into one buffer, many requests with one system call, and
+//! copied once into a piece of memory of their own (the write buffer may keep it for long; it must
+//! not hold the neighbours too). The data of large writes is received straight into that piece.
+//! Memory is bounded by [`BUFFER_BYTES`] plus the one write being received.
+
+use std::io;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, ready};
+
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
+
+use super::device::BLOCK_MAX;
+use super::nbd_wire::{REQUEST_HEADER_BYTES, Request, cmd};
+
+/// Size of the buffer of one connection: a whole queue of 32 requests of 4 KiB fits.
+pub const BUFFER_BYTES: usize = 256 << 10;
+
+/// Data of writes longer than this is received into its own memory.
+const DIRECT_BYTES: usize = 32 << 10;
+const _: () = assert!(BUFFER_BYTES >= 4 * (DIRECT_BYTES + REQUEST_HEADER_BYTES));
+
+/// What a client sent.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next {
+    /// A request with its data, which is empty unless it is a write of legal length.
+    Request(Request, Bytes),
+    /// Receive more first.
+    Starved,
+    /// The next request costs more than the caller wants to spend now.
+    TooCostly,
+}
+
+/// The client sent something that is not a request; the place of the next one is unknown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("what should be a request does not begin with its magic number")]
+pub struct OutOfStep;
+
+enum Receiving {
+    /// Headers, and the data of small writes.
+    Headers,
+    /// The data of one large write.
+    Data { request: Request, data: BytesMut },
+    /// The data of a write that is too long to be taken; it passes by.
+    Nothing { request: Request, left: u64 },
+}
+
+/// The receiving half of a connection.
+pub struct Inbox {
+    buffer: Box<[u8]>,
+    start: usize,
+    end: usize,
+    receiving: Receiving,
+}
+
+impl Inbox {
+    /// Begins with `early`, bytes that arrived behind the negotiation.
+    pub fn new(early: &[u8]) -> Self {
+        let mut buffer = vec![0; BUFFER_BYTES.max(early.len())].into_boxed_slice();
+        buffer[..early.len()].copy_from_slice(early);
+        Inbox {
+            buffer,
+            start: 0,
+            end: early.len(),
+            receiving: Receiving::Headers,
+        }
+    }
+
+    /// The next request, if it has arrived and costs at most `budget` bytes of memory.
+    pub fn next(&mut self, budget: usize) -> Result<Next, OutOfStep> {
+        loop {
+            match &mut self.receiving {
+                Receiving::Headers => match self.next_header(budget)? {
+                    Some(next) => return Ok(next),
+                    None => continue,
+                },
+                Receiving::Data { request, data } => {
+                    let missing = request.len as usize - data.len();
+                    let here = missing.min(self.end - self.start);
+                    data.extend_from_slice(&self.buffer[self.start..self.start + here]);
+                    self.start += here;
+                    if here < missing {
+                        return Ok(Next::Starved);
+                    }
+                    let (request, data) = (*request, std::mem::take(data).freeze());
+                    self.receiving = Receiving::Headers;
+                    return Ok(Next::Request(request, data));
+                }
+                Receiving::Nothing { request, left } => {
+                    let here = (*left).min((self.end - self.start) as u64);
+                    *left -= here;
+                    self.start += here as usize;
+                    if *left > 0 {
+                        return Ok(Next::Starved);
+                    }
+                    let request = *request;
+                    self.receiving = Receiving::Headers;
+                    return Ok(Next::Request(request, Bytes::new()));
+                }
+            }
+        }
+    }
+
+    /// `None` when data has to be received by itself.
+    fn next_header(&mut self, budget: usize) -> Result<Option<Next>, OutOfStep> {
+        let here = &self.buffer[self.start..self.end];
+        let Some(header) = here.first_chunk() else {
+            return Ok(Some(Next::Starved));
+        };
+        let request = Request::decode(header).ok_or(OutOfStep)?;
+        if cost(&request) > budget {
+            return Ok(Some(Next::TooCostly));
+        }
+        let len = request.len as usize;
+        if request.command != cmd::WRITE {
+            self.start += REQUEST_HEADER_BYTES;
+            return Ok(Some(Next::Request(request, Bytes::new())));
+        }
+        if let Some(data) = here.get(REQUEST_HEADER_BYTES..REQUEST_HEADER_BYTES + len)
+            && request.len <= BLOCK_MAX
+        {
+            let data = Bytes::copy_from_slice(data);
+            self.start += REQUEST_HEADER_BYTES + len;
+            return Ok(Some(Next::Request(request, data)));
+        }
+        if len <= DIRECT_BYTES {
+            return Ok(Some(Next::Starved));
+        }
+        self.start += REQUEST_HEADER_BYTES;
+        self.receiving = if request.len <= BLOCK_MAX {
+            Receiving::Data {
+                request,
+                data: BytesMut::with_capacity(len),
+            }
+        } else {
+            Receiving::Nothing {
+                request,
+                left: u64::from(request.len),
+            }
+        };
+        Ok(None)
+    }
+
+    /// Receives once; `Ready(0)` is the end of the stream. To be called when [`Inbox::next`] starves.
+    pub fn poll_receive<S: AsyncRead + Unpin>(
+        &mut self,
+        cx: &mut Context<'_>,
+        stream: &mut S,
+    ) -> Poll<io::Result<usize>> {
+        if let Receiving::Data { request, data } = &mut self.receiving {
+            let missing = u64::from(request.len) - data.len() as u64;
+            return pin!(stream.take(missing).read_buf(data)).poll(cx);
+        }
+        self.make_room();
+        let mut free = ReadBuf::new(&mut self.buffer[self.end..]);
+        ready!(Pin::new(stream).poll_read(cx, &mut free))?;
+        let received = free.filled().len();
+        self.end += received;
+        Poll::Ready(Ok(received))
+    }
+
+    /// Moves an incomplete request to the front when it would not fit behind the end.
+    fn make_room(&mut self) {
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        } else if self.buffer.len() - self.start < REQUEST_HEADER_BYTES + DIRECT_BYTES
+            || self.end == self.buffer.len()
+        {
+            self.buffer.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+        }
+    }
+}
+
+/// Memory a request needs until it is answered, in bytes: data received, or data to be sent.
+/// Requests that will be refused cost nothing.
+pub fn cost(request: &Request) -> usize {
+    match request.command {
+        cmd::READ | cmd::WRITE if request.len <= BLOCK_MAX => request.len as usize,
+        _ => 0,
+    }
+}
