@@ -157,12 +157,34 @@ pub async fn read_frame<R>(from: &mut R, limits: Limits) -> Result<Frame, FrameE
 where
     R: AsyncRead + Unpin + ?Sized,
 {
+    let lengths = read_lengths(from, limits).await?;
+    read_parts(from, lengths).await
+}
+
+/// The first half of [`read_frame`]: what is going to come.
+///
+/// # Errors
+/// As [`read_frame`].
+pub async fn read_lengths<R>(from: &mut R, limits: Limits) -> Result<(usize, usize), FrameError>
+where
+    R: AsyncRead + Unpin + ?Sized,
+{
     let mut prefix = [0; PREFIX_BYTES];
     if from.read(&mut prefix[..1]).await? == 0 {
         return Err(FrameError::Closed);
     }
     from.read_exact(&mut prefix[1..]).await?;
-    let (head, body) = lengths(prefix, limits)?;
+    lengths(prefix, limits)
+}
+
+/// The second half of [`read_frame`].
+///
+/// # Errors
+/// As [`read_frame`].
+pub async fn read_parts<R>(from: &mut R, (head, body): (usize, usize)) -> Result<Frame, FrameError>
+where
+    R: AsyncRead + Unpin + ?Sized,
+{
     Ok(Frame {
         head: read_bytes(from, head).await?,
         body: read_bytes(from, body).await?,

@@ -6,9 +6,21 @@
 //!
 //! Nothing here opens a data file or changes the tree.
 
+pub mod bucket;
+mod channel;
 pub mod control;
+pub mod counters;
+pub mod dial;
 pub mod frame;
+pub mod join;
+pub mod line;
+mod link;
 pub mod net;
+pub mod peers;
+pub mod quic;
+pub mod rate_control;
+pub mod socket;
+pub mod tls;
 pub mod wire;
 
 pub use net::{BoxFuture, Channel, ChannelRx, ChannelTx, Class, Incoming, Net, NetError};

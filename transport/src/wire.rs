@@ -26,7 +26,7 @@ pub const VERSION_MIN: u32 = 1;
 pub const BODY_BYTES_MAX: usize = 1 << 20;
 
 /// Largest head of a message of the key tree: some thousand entries. Exchanges cut their deltas well below.
-pub const STATE_HEAD_BYTES_MAX: usize = 4 << 20;
+pub const STATE_HEAD_BYTES_MAX: usize = 2 << 20;
 
 /// Largest head of a bulk message: the longest list of ranges or digests we ask for is below 512 KiB.
 pub const BULK_HEAD_BYTES_MAX: usize = 1 << 20;
