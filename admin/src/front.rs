@@ -20,7 +20,8 @@ pub fn main() -> ExitCode {
     let (front, args) = choose(&words);
     match front {
         Front::Status => crate::status::main(args),
-        Front::Marsadm | Front::Mars => {
+        Front::Marsadm => crate::marsadm::main(args),
+        Front::Mars => {
             eprintln!("DYING: this command line is not available in this version");
             ExitCode::from(1)
         }

@@ -5,16 +5,34 @@
 //!
 //! The binary is thin; everything lies here so that tests can call it.
 
+pub mod args;
 pub mod bench;
+pub mod chain;
+pub mod check;
+pub mod console;
+pub mod daemon;
 pub mod demo;
+pub mod disk;
+pub mod gate;
+pub mod help;
 pub mod human;
+pub mod marsadm;
+pub mod natural;
 pub mod nbd;
+pub mod node_dir;
+pub mod offline;
 pub mod options;
 pub mod output;
+pub mod phases;
+pub mod ping;
+pub mod session;
 pub mod snapshot;
 pub mod split_brain;
 pub mod status;
+pub mod verb;
+pub mod verbs;
 pub mod view;
+pub mod wait;
 
 mod front;
 pub use front::main;

@@ -20,6 +20,25 @@ pub enum Timeout {
     Forever,
 }
 
+impl Timeout {
+    /// Whether a wait which began `waited` seconds ago is over.
+    pub fn is_over(self, waited: std::time::Duration) -> bool {
+        match self {
+            Timeout::Seconds(limit) => waited.as_secs() >= limit,
+            Timeout::Forever => false,
+        }
+    }
+}
+
+impl std::fmt::Display for Timeout {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Timeout::Seconds(limit) => write!(f, "{limit}"),
+            Timeout::Forever => f.write_str("-1"),
+        }
+    }
+}
+
 /// Everything that can be said besides the command and its words.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -79,6 +98,10 @@ pub struct Options {
     pub now: Option<Time>,
     /// Where the changes go with `--tree-file`.
     pub delta_file: Option<PathBuf>,
+    /// With `--tree-file`: the host whose tree it is.
+    pub tree_host: Option<String>,
+    /// With `--tree-file`: answer as if the daemon did not run (`--daemon-down`).
+    pub daemon_down: bool,
 }
 
 impl Default for Options {
@@ -112,6 +135,8 @@ impl Default for Options {
             tree_file: None,
             now: None,
             delta_file: None,
+            tree_host: None,
+            daemon_down: false,
         }
     }
 }

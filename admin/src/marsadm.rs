@@ -1,0 +1,349 @@
+//! `marsadm`: from the words of the command line to a running verb, and to the exit code.
+//!
+//! Everything is understood before anything happens: options, command, resources. What is not understood exits non-zero, with the
+//! help where that helps.
+//!
+//! Manual: "The Userspace Tool marsadm".
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+
+use crate::args::{self, Parsed};
+use crate::check;
+use crate::console::{Console, Terminal};
+use crate::daemon::{Daemon, DaemonError};
+use crate::help;
+use crate::natural;
+use crate::node_dir;
+use crate::phases::{self, Targets};
+use crate::session::{Refusal, Session, refuse};
+use crate::verb::logs::MARSADM_VERSION;
+use crate::verbs::{self, Takes, Verb};
+use crate::view;
+
+/// Largest exit code for a number of errors; more would wrap around to success.
+const EXIT_MAX: u32 = 250;
+
+/// Why the command line was not understood.
+#[derive(Debug)]
+enum Refused {
+    /// Something is missing: said together with the help.
+    Usage(String),
+    /// Anything else.
+    Dying(Refusal),
+}
+
+impl From<Refusal> for Refused {
+    fn from(refusal: Refusal) -> Refused {
+        Refused::Dying(refusal)
+    }
+}
+
+impl From<DaemonError> for Refused {
+    fn from(error: DaemonError) -> Refused {
+        Refused::Dying(error.into())
+    }
+}
+
+/// Runs `marsadm` with the words after the program name, on the terminal.
+pub fn main(args: &[OsString]) -> ExitCode {
+    let words: Vec<String> = args
+        .iter()
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
+    let exit = run_on_node(&words, &mut Terminal);
+    ExitCode::from(u8::try_from(exit).unwrap_or(255))
+}
+
+/// Understands the words, finds the daemon or the saved tree they speak of, runs the command.
+fn run_on_node(words: &[String], console: &mut dyn Console) -> u32 {
+    let mut parsed = match understand(words, console) {
+        Ok(parsed) => parsed,
+        Err(exit) => return exit,
+    };
+    match node_dir::open(&mut parsed.options, &parsed.words) {
+        Ok(node_dir::Opened::Ready {
+            mut daemon,
+            real_host,
+        }) => {
+            let exit = run_understood(parsed, &real_host, daemon.as_mut(), console);
+            match daemon.finish() {
+                Ok(()) => exit,
+                Err(error) => exit + dying(console, &error.into()),
+            }
+        }
+        Ok(node_dir::Opened::Done { said }) => {
+            console.out(&said.stdout);
+            console.err(&said.stderr);
+            said.exit as u32
+        }
+        Err(refusal) => dying(console, &refusal),
+    }
+}
+
+/// Runs a command line against a daemon, whatever directory or tree file it speaks of. Answers the exit code: the number of errors.
+pub fn run(
+    words: &[String],
+    real_host: &str,
+    daemon: &mut dyn Daemon,
+    console: &mut dyn Console,
+) -> u32 {
+    match understand(words, console) {
+        Ok(parsed) => run_understood(parsed, real_host, daemon, console),
+        Err(exit) => exit,
+    }
+}
+
+/// The words taken apart, or the exit code when they have been answered already.
+fn understand(words: &[String], console: &mut dyn Console) -> Result<Parsed, u32> {
+    let parsed = args::parse(words).map_err(|error| dying(console, &Refusal(error.to_string())))?;
+    match answer_at_once(&parsed, console) {
+        Some(exit) => Err(exit),
+        None => Ok(parsed),
+    }
+}
+
+fn dying(console: &mut dyn Console, refusal: &Refusal) -> u32 {
+    console.err(&format!("DYING: {refusal}\n\n"));
+    1
+}
+
+/// Help and version need neither a daemon nor a tree. A missing command gets the help, and is an error.
+fn answer_at_once(parsed: &Parsed, console: &mut dyn Console) -> Option<u32> {
+    let command = parsed.words.first().map(String::as_str);
+    match command {
+        _ if parsed.version => {}
+        Some("version" | "v") => {}
+        _ if parsed.help => return Some(print_help(parsed, console)),
+        Some("help" | "h") => return Some(print_help(parsed, console)),
+        Some(_) => return None,
+        None => {
+            console.out(&format!(
+                "ERROR: command argument is missing\n{}",
+                help::overview(parsed.options.verbose)
+            ));
+            return Some(1);
+        }
+    }
+    console.out(&format!(
+        "marsadm Version: {MARSADM_VERSION} (mars {}) \n",
+        env!("CARGO_PKG_VERSION")
+    ));
+    Some(0)
+}
+
+fn print_help(parsed: &Parsed, console: &mut dyn Console) -> u32 {
+    let topic = parsed
+        .words
+        .iter()
+        .find(|word| !matches!(word.as_str(), "help" | "h"));
+    match topic {
+        None => console.out(&help::overview(parsed.options.verbose)),
+        Some(name) => match verbs::find(name) {
+            Some(verb) => console.out(&help::of_verb(verb)),
+            None => return dying(console, &Refusal(format!("unknown command '{name}'"))),
+        },
+    }
+    0
+}
+
+fn run_understood(
+    parsed: Parsed,
+    real_host: &str,
+    daemon: &mut dyn Daemon,
+    console: &mut dyn Console,
+) -> u32 {
+    let mut s = match Session::new(parsed.options.clone(), real_host, daemon, console) {
+        Ok(session) => session,
+        Err(error) => {
+            console.err(&format!("DYING: {error}\n\n"));
+            return 1;
+        }
+    };
+    match command(&mut s, &parsed) {
+        Ok(()) => {}
+        Err(Refused::Usage(sentence)) => {
+            let verbose = s.options.verbose;
+            s.say(format!("ERROR: {sentence}\n{}", help::overview(verbose)));
+            s.errors += 1;
+        }
+        Err(Refused::Dying(refusal)) => {
+            s.dying(&refusal);
+            s.note("");
+        }
+    }
+    let exit = s.errors.min(EXIT_MAX);
+    if s.options.verbose > 0 && !is_view(&parsed.words[0]) {
+        s.note(format!("EXIT {exit}"));
+    }
+    exit
+}
+
+fn is_view(command: &str) -> bool {
+    command.starts_with("view") || command.starts_with("pretty")
+}
+
+fn command(s: &mut Session<'_>, parsed: &Parsed) -> Result<(), Refused> {
+    for notice in &parsed.notices {
+        s.say(notice);
+    }
+    if parsed.acts_for_other || s.host != s.real_host {
+        acts_for_other(s)?;
+    }
+    let name = parsed.words[0].clone();
+    s.command = name.clone();
+    if is_view(&name) {
+        return view_command(s, parsed);
+    }
+    let Some(verb) = verbs::find(&name) else {
+        return Err(unknown(s, &name, parsed.words.len()));
+    };
+    if name.starts_with("lowlevel-") {
+        return lowlevel(s, verb, &parsed.words[1..]);
+    }
+    must_have_cluster(s, &name)?;
+    let targets = targets(s, verb, &parsed.words[1..])?;
+    if s.forced() {
+        s.warn("Using FORCE option -- hopefully you know what you are doing!");
+    }
+    phases::run(s, verb, targets)?;
+    Ok(())
+}
+
+fn acts_for_other(s: &mut Session<'_>) -> Result<(), Refusal> {
+    let host = s.host.clone();
+    s.say(format!("ATTENTION: acting as if I were host '{host}'"));
+    s.warn("some commands require local knowledge not available here.");
+    s.warn("thus something may fail or go wrong - use this at your risk!");
+    check::identifier(s, &host)?;
+    check::host_is_known(s, &host)
+}
+
+fn unknown(s: &mut Session<'_>, name: &str, words: usize) -> Refused {
+    if name.starts_with("lowlevel-") {
+        return Refused::Dying(Refusal(format!(
+            "Syntax error: lowlevel command '{name}' not found"
+        )));
+    }
+    if words < 2 {
+        s.note(format!("DYING: unknown command '{name}'"));
+        return Refused::Usage(format!("unknown command '{name}'"));
+    }
+    Refused::Dying(Refusal(format!("unknown command '{name}'")))
+}
+
+/// `lowlevel-*` run without any of the usual checks, and their refusals end the program at once.
+fn lowlevel(s: &mut Session<'_>, verb: &Verb, words: &[String]) -> Result<(), Refused> {
+    s.args = words.to_vec();
+    let verbs::Body::Once(run) = verb.body else {
+        return Err(Refusal(format!("lowlevel command '{}' has phases", verb.name)).into());
+    };
+    run(s, "")?;
+    s.flush()?;
+    Ok(())
+}
+
+fn must_have_cluster(s: &Session<'_>, name: &str) -> Result<(), Refusal> {
+    let exempt = [
+        "create-cluster",
+        "join-cluster",
+        "create-uuid",
+        "systemd",
+        "cat",
+    ];
+    if s.tree.live("uuid").is_some() || exempt.iter().any(|word| name.contains(word)) {
+        return Ok(());
+    }
+    refuse(
+        "this host does not belong to a cluster (there is no /mars/uuid): use create-cluster or join-cluster first",
+    )
+}
+
+/// `view*` and `pretty*` have their own rules, in [`crate::view`].
+fn view_command(s: &mut Session<'_>, parsed: &Parsed) -> Result<(), Refused> {
+    let said = view::run(&s.tree, &s.options, &parsed.words);
+    s.errors += u32::try_from(said.exit).unwrap_or(1);
+    s.pass_on(&said);
+    Ok(())
+}
+
+/// Which resources are meant, and which words are left for the verb.
+fn targets(s: &mut Session<'_>, verb: &Verb, words: &[String]) -> Result<Targets, Refused> {
+    let one = |name: &str| Targets {
+        names: vec![name.to_owned()],
+        is_list: false,
+    };
+    let missing = |what: &str| Err(Refused::Usage(format!("{what} argument is missing")));
+    match verb.takes {
+        Takes::Words => {
+            s.args = words.to_vec();
+            return Ok(one(""));
+        }
+        Takes::SomeWords | Takes::Value | Takes::Peer => {
+            s.args = words.to_vec();
+            return match (words.first(), verb.takes) {
+                (None, Takes::Peer) => missing("peer"),
+                (None, Takes::Value) => missing("numeric"),
+                (None, _) => missing("path"),
+                // The original names the first word of `set-link` where others have a resource.
+                (Some(word), Takes::SomeWords) if verb.name == "set-link" => Ok(one(word)),
+                (Some(_), Takes::Peer) => Ok(one("undefined")),
+                _ => Ok(one("")),
+            };
+        }
+        _ => {}
+    }
+    let (selector, rest) = match (words.split_first(), verb.takes) {
+        (Some((first, rest)), _) => (first.as_str(), rest),
+        (None, Takes::ResourcesOrAll) => ("all", &[][..]),
+        (None, Takes::ResourcesOrNone) => return Ok(one("")),
+        (None, _) => return missing("resource"),
+    };
+    s.args = rest.to_vec();
+    Ok(select(s, verb, selector)?)
+}
+
+fn select(s: &mut Session<'_>, verb: &Verb, selector: &str) -> Result<Targets, Refusal> {
+    if selector != "all" {
+        let mut names: Vec<String> = selector.split(',').map(str::to_owned).collect();
+        for name in &names {
+            check::identifier(s, name)?;
+        }
+        let is_list = names.len() > 1;
+        if is_list && verb.takes == Takes::OneResource {
+            return refuse(format!(
+                "command '{}' works on one resource only",
+                verb.name
+            ));
+        }
+        natural::sort(&mut names);
+        return Ok(Targets { names, is_list });
+    }
+    if verb.takes == Takes::OneResource {
+        return refuse(format!(
+            "command '{}' cannot be combined with 'all'",
+            verb.name
+        ));
+    }
+    let host = s.host.clone();
+    let has_device = |res: &&str| {
+        s.tree
+            .live(&format!("resource-{res}/device-{host}"))
+            .is_some()
+    };
+    let mut names: Vec<String> = s
+        .tree
+        .resources()
+        .into_iter()
+        .filter(has_device)
+        .map(str::to_owned)
+        .collect();
+    natural::sort(&mut names);
+    if names.is_empty() {
+        s.warn("resource qualifier 'all' does not match any resource or guest names");
+    }
+    Ok(Targets {
+        names,
+        is_list: true,
+    })
+}

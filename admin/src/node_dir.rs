@@ -1,0 +1,123 @@
+//! Which node, or which saved tree, does a command line speak of?
+//!
+//! `--tree-file=` selects a saved tree. Otherwise `--dir=`, else `MARS_DIR`, else `/mars` is the state directory of a node.
+
+use std::path::PathBuf;
+
+use crate::daemon::offline::OfflineDaemon;
+use crate::daemon::{Change, Daemon, DaemonError, Trigger};
+use crate::options::Options;
+use crate::output::Output;
+use crate::session::{Refusal, refuse};
+use crate::snapshot::{Snapshot, Time};
+
+/// A daemon which may have something left to write at the end of a command.
+pub trait Node: Daemon {
+    /// The same as a plain daemon.
+    fn as_mut(&mut self) -> &mut dyn Daemon;
+    /// Called once, after the command.
+    fn finish(&mut self) -> Result<(), DaemonError>;
+}
+
+/// What is to be done.
+pub enum Opened {
+    /// Run the command with this.
+    Ready {
+        /// The daemon, or the saved tree.
+        daemon: Box<dyn Node>,
+        /// This host.
+        real_host: String,
+    },
+    /// It has been done already.
+    Done {
+        /// What was said.
+        said: Output,
+    },
+}
+
+/// Finds out. `words` are the positional words of the command line.
+pub fn open(options: &mut Options, _words: &[String]) -> Result<Opened, Refusal> {
+    let Some(file) = options.tree_file.clone() else {
+        return refuse("no daemon can be reached in this version: use --tree-file=");
+    };
+    let Some(host) = options.tree_host.clone() else {
+        return refuse("--tree-file= needs --host=: whose tree is it?");
+    };
+    let text = std::fs::read_to_string(&file)
+        .map_err(|e| Refusal(format!("cannot read '{}': {e}", file.display())))?;
+    let now = options.now.unwrap_or_default();
+    let mut tree = Snapshot::parse(&text, &host, now).map_err(|source| DaemonError::Tree {
+        file: file.display().to_string(),
+        source,
+    })?;
+    if options.now.is_none() {
+        tree.now = tree
+            .entries
+            .values()
+            .map(|item| item.time())
+            .max()
+            .unwrap_or_default();
+    }
+    tree.daemon_runs = !options.daemon_down;
+    let daemon = SavedTree {
+        daemon: OfflineDaemon::new(tree),
+        delta_file: options.delta_file.clone(),
+    };
+    Ok(Opened::Ready {
+        daemon: Box::new(daemon),
+        real_host: host,
+    })
+}
+
+/// A saved tree whose changes go to a file.
+struct SavedTree {
+    daemon: OfflineDaemon,
+    delta_file: Option<PathBuf>,
+}
+
+impl Daemon for SavedTree {
+    fn snapshot(&mut self) -> Result<Snapshot, DaemonError> {
+        self.daemon.snapshot()
+    }
+
+    fn commit(
+        &mut self,
+        changes: &[Change],
+        stamp: Option<Time>,
+        trigger: Trigger,
+    ) -> Result<Time, DaemonError> {
+        self.daemon.commit(changes, stamp, trigger)
+    }
+
+    fn trigger(&mut self, trigger: Trigger) -> Result<(), DaemonError> {
+        self.daemon.trigger(trigger)
+    }
+
+    fn forget(&mut self, paths: &[String]) -> Result<bool, DaemonError> {
+        self.daemon.forget(paths)
+    }
+
+    fn pause(&mut self, at_most: std::time::Duration) -> Result<(), DaemonError> {
+        self.daemon.pause(at_most)
+    }
+
+    fn elapsed(&self) -> std::time::Duration {
+        self.daemon.elapsed()
+    }
+}
+
+impl Node for SavedTree {
+    fn as_mut(&mut self) -> &mut dyn Daemon {
+        self
+    }
+
+    fn finish(&mut self) -> Result<(), DaemonError> {
+        let Some(file) = &self.delta_file else {
+            return Ok(());
+        };
+        std::fs::write(file, self.daemon.delta()).map_err(|source| DaemonError::Io {
+            what: format!("cannot write '{}'", file.display()),
+            source,
+        })
+    }
+}

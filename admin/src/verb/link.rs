@@ -1,0 +1,134 @@
+//! Single keys, for operators who know what they do: `set-link`, `get-link`, `delete-file`, `cat`.
+//!
+//! Changing is restricted to the operators' own space `userspace/`, of the cluster and of each resource, unless forced.
+//!
+//! Manual: "Expert commands".
+
+use jiff::{Timestamp, tz::TimeZone};
+
+use crate::phases::{Progress, Step};
+use crate::session::{Refusal, Session, refuse, shown};
+
+/// `set-link VALUE PATH [VALUE PATH …]`. The order of a pair is turned when only its first word is a path.
+pub fn set(s: &mut Session<'_>, _res: &str) -> Step {
+    let words = s.args.clone();
+    if words.is_empty() || words.len() % 2 != 0 {
+        return refuse("set-link needs pairs of arguments: a value and a path");
+    }
+    for pair in words.chunks(2) {
+        let (value, path) = if pair[0].starts_with('/') && !pair[1].starts_with('/') {
+            (&pair[1], &pair[0])
+        } else {
+            (&pair[0], &pair[1])
+        };
+        let key = own_key(s, path)?;
+        s.set(key, value.as_str());
+    }
+    Ok(Progress::Done)
+}
+
+/// `delete-file PATH…`
+pub fn delete(s: &mut Session<'_>, _res: &str) -> Step {
+    let paths = s.args.clone();
+    if paths.is_empty() {
+        return refuse("delete-file needs the path of a key as argument");
+    }
+    for path in paths {
+        let key = own_key(s, &path)?;
+        s.delete(key);
+    }
+    Ok(Progress::Done)
+}
+
+/// `get-link PATH`
+pub fn get(s: &mut Session<'_>, _res: &str) -> Step {
+    let Some(path) = s.args.first().cloned() else {
+        return refuse("get-link needs the path of a key as argument");
+    };
+    let key = path.strip_prefix("/mars/").unwrap_or(&path).to_owned();
+    let value = s.need(&key)?;
+    s.say(value);
+    Ok(Progress::Done)
+}
+
+/// The key behind an absolute path which operators may change.
+fn own_key(s: &mut Session<'_>, path: &str) -> Result<String, Refusal> {
+    if !path.starts_with('/') {
+        return refuse(format!("symlink target '{path}' is not an absolute path"));
+    }
+    let Some(key) = path.strip_prefix("/mars/") else {
+        return refuse(format!("your path '{path}' must be inside /mars/"));
+    };
+    let is_own = match key.split('/').collect::<Vec<_>>()[..] {
+        ["userspace", _, ..] => true,
+        [res, "userspace", _, ..] => res.starts_with("resource-"),
+        _ => false,
+    };
+    if is_own {
+        return Ok(key.to_owned());
+    }
+    if !s.forced() {
+        return refuse(format!(
+            "your path '{path}' must be inside /mars/userspace/ or /mars/resource-*/userspace/"
+        ));
+    }
+    s.warn(format!(
+        "your path '{path}' is outside /mars/userspace/ or /mars/resource-*/userspace/ and you gave --force, hopefully YOU KNOW \
+         WHAT YOU ARE DOING"
+    ));
+    Ok(key.to_owned())
+}
+
+/// `cat FILE…`: keys and status files, with their times made readable.
+pub fn cat(s: &mut Session<'_>, _res: &str) -> Step {
+    let paths = s.args.clone();
+    if paths.is_empty() {
+        return refuse("cat needs the path of a file as argument");
+    }
+    for path in paths {
+        let key = path.strip_prefix("/mars/").unwrap_or(&path).to_owned();
+        let text = match s.tree.live(&key) {
+            Some(value) => value
+                .strip_prefix("text:")
+                .unwrap_or(value)
+                .replace("\\n", "\n"),
+            None => match std::fs::read_to_string(&path) {
+                Ok(text) => text,
+                Err(e) => return refuse(format!("cannot open '{}' for reading: {e}", shown(&key))),
+            },
+        };
+        for line in text.lines() {
+            s.say(readable(line));
+        }
+    }
+    Ok(Progress::Done)
+}
+
+/// Times `SEC.NSEC` as local time, `error = -5` with its name.
+fn readable(line: &str) -> String {
+    let mut out = String::new();
+    let mut rest = line;
+    while let Some(at) = rest.find(|c: char| c.is_ascii_digit()) {
+        let (before, digits) = rest.split_at(at);
+        out.push_str(before);
+        let end = digits
+            .find(|c: char| !(c.is_ascii_digit() || c == '.'))
+            .unwrap_or(digits.len());
+        let (word, after) = digits.split_at(end);
+        out.push_str(&local_time(word).unwrap_or_else(|| word.to_owned()));
+        rest = after;
+    }
+    out.push_str(rest);
+    out
+}
+
+fn local_time(word: &str) -> Option<String> {
+    let (sec, nsec) = word.split_once('.')?;
+    if sec.len() < 9 || nsec.len() != 9 {
+        return None;
+    }
+    let time = Timestamp::from_second(sec.parse().ok()?)
+        .ok()?
+        .to_zoned(TimeZone::system());
+    Some(format!("{}.{nsec}", time.strftime("%Y-%m-%d %H:%M:%S")))
+}

@@ -1,0 +1,294 @@
+//! Transaction logs: begin a new one, delete those nobody needs, regular housekeeping.
+//!
+//! A log may be deleted only when the replay position of every member has passed it. `log-rotate` sets the key of the next log; the
+//! daemon of the primary sees it and goes on there.
+//!
+//! Manual: "Logfile rotation and deletion".
+
+use std::time::Duration;
+
+use crate::chain;
+use crate::check;
+use crate::daemon::Trigger;
+use crate::phases::{Progress, Step};
+use crate::session::{Session, of, refuse, shown};
+use crate::verb::purge;
+
+/// Version of the command line as it is published for the daemon and other hosts.
+pub const MARSADM_VERSION: &str = "2.9";
+
+const BYTES_PER_LOGSIZE_UNIT: u64 = 1_000_000_000;
+
+/// Logs and links younger than this many windows are left alone.
+const YOUNG_WINDOWS: u64 = 2;
+
+/// Pause of `cron` between rotating and deleting, so that secondaries can follow.
+const CRON_PAUSE: Duration = Duration::from_secs(7);
+
+/// `log-rotate`
+pub fn rotate_deprecated(s: &mut Session<'_>, res: &str) -> Step {
+    s.warn("deprecated: please use 'cron' instead");
+    rotate(s, res)
+}
+
+/// Begins a new log at the primary, unless the present one is still empty or small.
+pub fn rotate(s: &mut Session<'_>, res: &str) -> Step {
+    let host = s.host.clone();
+    s.set(format!("actual-{host}/marsadm-version"), MARSADM_VERSION);
+    if !check::is_actual_primary(&s.tree, res, &host) {
+        s.warn(format!(
+            "log rotation of resource '{res}' is only possible at the primary side"
+        ));
+        if !s.forced() {
+            return Ok(Progress::Done);
+        }
+        s.pause(Duration::from_secs(3))?;
+    }
+    s.say(format!(
+        "get logfiles '{}'",
+        shown(&of(res, format!("log-*-{host}")))
+    ));
+    let own: Vec<chain::Log> = chain::logs(&s.tree, res)
+        .into_iter()
+        .filter(|log| log.origin == host)
+        .collect();
+    s.say(format!("found {} logfiles.", own.len()));
+    let Some((last, older)) = own.split_last() else {
+        return Ok(Progress::Done);
+    };
+    if last.len == 0 {
+        let name = shown(&of(res, last.name()));
+        s.say(format!(
+            "an empty logfile '{name}' already exists, nothing to do."
+        ));
+        return Ok(Progress::Done);
+    }
+    let small = s
+        .options
+        .thresh_logsize
+        .saturating_mul(BYTES_PER_LOGSIZE_UNIT);
+    if older.len() as u64 >= s.options.thresh_logfiles && last.len < small {
+        s.say_verbose(
+            1,
+            format!(
+                "there are {} older logfiles and the last one is small, nothing to do.",
+                older.len()
+            ),
+        );
+        return Ok(Progress::Done);
+    }
+    begin_next(s, res, last)
+}
+
+fn begin_next(s: &mut Session<'_>, res: &str, last: &chain::Log) -> Step {
+    let next = chain::log_name(last.nr + 1, &s.host);
+    if s.tree
+        .entries
+        .get(&of(res, &next))
+        .is_some_and(|item| item.is_live())
+    {
+        s.warn(format!("next logfile '{next}' already exists"));
+        return Ok(Progress::Done);
+    }
+    let link = of(res, chain::version_name(last.nr, &s.host));
+    let quiet = !last
+        .written
+        .is_recent(s.tree.now, YOUNG_WINDOWS * s.options.window);
+    if quiet && s.tree.live(&link).is_none() && !s.forced() {
+        s.warn(format!(
+            "version link '{}' does not exist: the last log is not yet complete",
+            shown(&link)
+        ));
+        return Ok(Progress::Done);
+    }
+    let maxnr = s
+        .tree
+        .number(&of(res, "maxnr"))
+        .unwrap_or(0)
+        .max(last.nr as i64 + 1);
+    s.set(of(res, next), "0");
+    s.set(of(res, "maxnr"), maxnr.to_string());
+    Ok(Progress::Done)
+}
+
+/// `log-delete`, `log-delete-all`
+pub fn delete_all(s: &mut Session<'_>, res: &str) -> Step {
+    delete_up_to(s, res, u64::MAX)
+}
+
+/// `log-delete-one`
+pub fn delete_one(s: &mut Session<'_>, res: &str) -> Step {
+    delete_up_to(s, res, 1)
+}
+
+/// Deletes logs every member has replayed, oldest first, `numbers_max` log numbers at most.
+fn delete_up_to(s: &mut Session<'_>, res: &str, numbers_max: u64) -> Step {
+    let logs = chain::logs(&s.tree, res);
+    let Some(needed) = chain::replays(&s.tree, res)
+        .iter()
+        .map(|(_, at)| at.nr)
+        .min()
+    else {
+        return refuse(format!("cannot find any replay links of resource '{res}'"));
+    };
+    let (Some(first), Some(last)) = (logs.first(), logs.last()) else {
+        return refuse(format!("cannot find any logfiles of resource '{res}'"));
+    };
+    let limit = needed
+        .min(last.nr)
+        .min(first.nr.saturating_add(numbers_max));
+    let young = YOUNG_WINDOWS * s.options.window;
+    for log in &logs {
+        if log.nr >= limit
+            || log == last
+            || (log.written.is_recent(s.tree.now, young) && !s.forced())
+        {
+            break;
+        }
+        s.say_verbose(1, format!("deleting '{}'", shown(&of(res, log.name()))));
+        s.delete(of(res, log.name()));
+    }
+    for (nr, host) in chain::versions(&s.tree, res) {
+        let key = of(res, chain::version_name(nr, &host));
+        // One more link than logs stays, so that the first remaining log still knows its predecessor.
+        let is_young = s
+            .tree
+            .stamp(&key)
+            .is_some_and(|at| at.is_recent(s.tree.now, young));
+        if nr + 1 >= limit || is_young {
+            break;
+        }
+        s.delete(key);
+    }
+    Ok(Progress::Done)
+}
+
+/// `cron`: purge this resource's keys, then rotate.
+pub fn purge_and_rotate(s: &mut Session<'_>, res: &str) -> Step {
+    purge::links_of_resource(s, res)?;
+    if check::is_actual_primary(&s.tree, res, &s.host) {
+        rotate(s, res)?;
+    }
+    Ok(Progress::Done)
+}
+
+/// `cron`: let the secondaries see the new logs.
+pub fn let_them_follow(s: &mut Session<'_>, _res: &str) -> Step {
+    s.flush()?;
+    s.trigger(Trigger::Fetch)?;
+    let began = s.daemon.elapsed();
+    loop {
+        let waited = s.daemon.elapsed().saturating_sub(began);
+        if waited >= CRON_PAUSE || s.options.dry_run || s.options.timeout.is_over(waited) {
+            return Ok(Progress::Done);
+        }
+        s.pause(CRON_PAUSE - waited)?;
+    }
+}
+
+/// `cron`: delete what all have replayed; a resource without logs has nothing to delete.
+pub fn delete_old(s: &mut Session<'_>, res: &str) -> Step {
+    if chain::logs(&s.tree, res).is_empty() || chain::replays(&s.tree, res).is_empty() {
+        return Ok(Progress::Done);
+    }
+    delete_all(s, res)
+}
+
+/// `cron --autoclean`: keys of hosts which are not known any more, and old enough.
+pub fn clean_peers(s: &mut Session<'_>, res: &str) -> Step {
+    let days = s.options.autoclean_days;
+    if days == 0 {
+        return Ok(Progress::Done);
+    }
+    let known: Vec<String> = s
+        .tree
+        .with_prefix("ips/ip-")
+        .map(|(path, _)| path["ips/ip-".len()..].to_owned())
+        .collect();
+    if !known.contains(&s.host) {
+        return refuse(format!(
+            "own host '{}' is not known in /mars/ips/: no autoclean",
+            s.host
+        ));
+    }
+    let dir = format!("resource-{res}");
+    let old: Vec<String> = s
+        .tree
+        .below(&dir)
+        .filter(|(path, item)| {
+            item.is_live()
+                && is_of_gone_host(&path[dir.len() + 1..], &known)
+                && !item.time().is_recent(s.tree.now, days * 86400)
+        })
+        .map(|(path, _)| path.to_owned())
+        .collect();
+    for key in old {
+        s.say_verbose(1, format!("autoclean '{}'", shown(&key)));
+        s.delete(key);
+    }
+    Ok(Progress::Done)
+}
+
+/// Keys which name a host at the end of their first part, and no known one. Logs, roles, sizes and units stay.
+fn is_of_gone_host(name: &str, known: &[String]) -> bool {
+    let part = name.split('/').next().unwrap_or(name);
+    let stays = [
+        "log-",
+        "primary",
+        "size",
+        "systemd",
+        "userspace",
+        "defaults",
+        "maxnr",
+    ];
+    let unnamed = stays
+        .iter()
+        .any(|word| part.starts_with(word) && !part.starts_with("defaults-"));
+    !unnamed && part.contains('-') && !known.iter().any(|host| part.ends_with(&format!("-{host}")))
+}
+
+/// `cron --autoclean`: resources without any known host, announced; removed only with `--force`.
+pub fn clean_resources(s: &mut Session<'_>, _res: &str) -> Step {
+    let days = s.options.autoclean_days;
+    if days == 0 {
+        return Ok(Progress::Done);
+    }
+    let known: Vec<String> = s
+        .tree
+        .with_prefix("ips/ip-")
+        .map(|(path, _)| path["ips/ip-".len()..].to_owned())
+        .collect();
+    let resources: Vec<String> = s.tree.resources().into_iter().map(str::to_owned).collect();
+    for res in resources {
+        let dir = format!("resource-{res}");
+        let named = |path: &str| {
+            known.iter().any(|host| {
+                path.split('/')
+                    .any(|part| part.ends_with(&format!("-{host}")))
+            })
+        };
+        let alive = s.tree.below(&dir).any(|(path, item)| {
+            item.is_live() && (named(path) || item.time().is_recent(s.tree.now, days * 86400))
+        });
+        if alive {
+            continue;
+        }
+        if !s.forced() {
+            s.say_verbose(
+                1,
+                format!("resource '{res}' belongs to no known host; --force would remove it"),
+            );
+            continue;
+        }
+        let keys: Vec<String> = s
+            .tree
+            .below(&dir)
+            .filter(|(_, item)| item.is_live())
+            .map(|(path, _)| path.to_owned())
+            .collect();
+        for key in keys {
+            s.delete(key);
+        }
+    }
+    Ok(Progress::Done)
+}
