@@ -176,7 +176,10 @@ impl Fetcher {
                 Ok(())
             }
             Message::LogRefused { reason } => Err(refused(&self.job, reason)),
-            _ => Err(foreign(&self.job, "it sends what does not belong into a log".to_owned())),
+            _ => Err(foreign(
+                &self.job,
+                "it sends what does not belong into a log".to_owned(),
+            )),
         }
     }
 
@@ -212,23 +215,31 @@ impl Fetcher {
         match &self.replaces {
             None => self.site.shelf.grow(&self.job.log, end, false),
             Some(old) => {
-                let caught_up = self.waiting.is_empty() && end.len >= self.progress.borrow().source_len;
+                let caught_up =
+                    self.waiting.is_empty() && end.len >= self.progress.borrow().source_len;
                 if end.len >= old.usable() && (end.len >= old.durable || caught_up) {
                     self.replace().await?;
                 }
             }
         }
         let durable = ChainEnd::new(&self.job.log, end);
-        self.progress.send_modify(|progress| progress.durable = durable);
+        self.progress
+            .send_modify(|progress| progress.durable = durable);
         // A broken channel shows at the next receive as well.
         let acked = Message::Acked { durable: end.len };
-        self.channel.send(acked).await.map_err(|error| lost(&self.job, &error))
+        self.channel
+            .send(acked)
+            .await
+            .map_err(|error| lost(&self.job, &error))
     }
 
     /// The fresh copy takes the place of the damaged one.
     async fn replace(&mut self) -> Result<(), Ended> {
         let (fs, log) = (self.site.ports.fs.clone(), self.job.log.to_string());
-        let (fresh, dir) = (self.site.shelf.fresh_dir(), self.site.shelf.dir().to_owned());
+        let (fresh, dir) = (
+            self.site.shelf.fresh_dir(),
+            self.site.shelf.dir().to_owned(),
+        );
         let copy = self.copy.clone();
         let rename = move || {
             fs.rename(&fresh.join(&log), &dir.join(&log))?;
@@ -246,7 +257,9 @@ impl Fetcher {
 
     /// All received, all durable, and the source has nothing more: is it the same?
     async fn finish_if_complete(&mut self) -> Result<Option<Ended>, Ended> {
-        let Some((len, digest)) = self.sealed_at else { return Ok(None) };
+        let Some((len, digest)) = self.sealed_at else {
+            return Ok(None);
+        };
         let end = self.copy.lock().durable();
         let needed = self.replaces.as_ref().map_or(0, LogState::usable);
         if (end.len, end.digest) != (len, digest) || len < needed {
@@ -269,7 +282,12 @@ impl Fetcher {
     }
 
     fn report_due(&self) -> Duration {
-        let since = self.site.ports.clock.mono().saturating_sub(self.last_report);
+        let since = self
+            .site
+            .ports
+            .clock
+            .mono()
+            .saturating_sub(self.last_report);
         REPORT_INTERVAL.saturating_sub(since).min(REPORT_IDLE)
     }
 
@@ -294,10 +312,13 @@ impl Fetcher {
 
     fn version_key(&self) -> KeyChange {
         let state = self.site.shelf.state(&self.job.log);
-        let end = state.map_or_else(|| self.copy.lock().durable(), |state| storage::LogEnd {
-            len: state.durable,
-            digest: state.digest,
-        });
+        let end = state.map_or_else(
+            || self.copy.lock().durable(),
+            |state| storage::LogEnd {
+                len: state.durable,
+                digest: state.digest,
+            },
+        );
         let link = ChainEnd::new(&self.job.log, end).version_link(self.job.pred.as_ref());
         let path = key::version(&self.site.res, self.job.log.seq, &self.site.here);
         (path, Some(link.to_string()))
@@ -325,14 +346,22 @@ async fn subscribe(
         log: job.log.clone(),
         from,
     };
-    channel.send(asked).await.map_err(|error| lost(job, &error))?;
+    channel
+        .send(asked)
+        .await
+        .map_err(|error| lost(job, &error))?;
     match channel.recv().await.map_err(|error| lost(job, &error))? {
-        Message::LogStart { header, durable, .. } => {
+        Message::LogStart {
+            header, durable, ..
+        } => {
             progress.send_modify(|progress| progress.source_len = durable);
             Ok(header)
         }
         Message::LogRefused { reason } => Err(refused(job, reason)),
-        _ => Err(foreign(job, "it does not begin with the header of the log".to_owned())),
+        _ => Err(foreign(
+            job,
+            "it does not begin with the header of the log".to_owned(),
+        )),
     }
 }
 
@@ -352,17 +381,23 @@ async fn check_header(
     let header = header.map_err(|error| foreign(job, error.to_string()))?;
     if let Some(pred) = job.pred.as_ref().filter(|pred| !pred.digest.is_zero()) {
         if header.predecessor != pred.digest {
-            return Err(foreign(job, format!(
-                "its {} continues a history with digest {}, ours ends {} with {}",
-                job.log, header.predecessor, pred.log, pred.digest
-            )));
+            return Err(foreign(
+                job,
+                format!(
+                    "its {} continues a history with digest {}, ours ends {} with {}",
+                    job.log, header.predecessor, pred.log, pred.digest
+                ),
+            ));
         }
     }
     if is_present {
         let local = site.shelf.open_log(&job.log).await;
         let local = local.map_err(|error| Ended::LogFailed(error.to_string()))?;
         if local.header_bytes() != bytes {
-            return Err(foreign(job, format!("its {} begins differently from ours", job.log)));
+            return Err(foreign(
+                job,
+                format!("its {} begins differently from ours", job.log),
+            ));
         }
     }
     Ok(())
@@ -377,10 +412,12 @@ async fn open_copy(site: &Site, job: &FetchJob, state: &LogState) -> Result<Fetc
         digest: state.digest,
     };
     let open = move || FetchedLog::open(&*fs, &dir, &wanted, Some(known));
-    let (copy, _) = on_fetch_lane(site, open).await?.map_err(|error| Ended::Damaged {
-        at: job.log.at(state.durable),
-        error: error.to_string(),
-    })?;
+    let (copy, _) = on_fetch_lane(site, open)
+        .await?
+        .map_err(|error| Ended::Damaged {
+            at: job.log.at(state.durable),
+            error: error.to_string(),
+        })?;
     // A fetcher that was stopped in the middle of a batch may have left more than it could tell.
     site.shelf.grow(&job.log, copy.durable(), false);
     Ok(copy)
@@ -418,7 +455,9 @@ async fn on_fetch_lane<T: Send + 'static>(
     work: impl FnOnce() -> T + Send + 'static,
 ) -> Result<T, Ended> {
     let lane = Lane::Fetch(site.res.clone());
-    blocking(&*site.ports.exec, &lane, work).await.ok_or(Ended::Stopped)
+    blocking(&*site.ports.exec, &lane, work)
+        .await
+        .ok_or(Ended::Stopped)
 }
 
 fn end_of(job: &FetchJob, state: &LogState) -> ChainEnd {

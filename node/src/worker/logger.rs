@@ -170,7 +170,8 @@ impl LoggerHandle {
         }
         drop(core);
         let since = self.shared.now();
-        self.shared.show(|progress| progress.rotating = Some((next.clone(), since)));
+        self.shared
+            .show(|progress| progress.rotating = Some((next.clone(), since)));
         self.shared.wanted_next.send_replace(Some(next));
         Ok(())
     }
@@ -297,7 +298,11 @@ async fn create_log(
         identity: site.shelf.identity(log),
         predecessor: pred.map_or(tree::Digest128::ZERO, |pred| pred.digest),
     };
-    let (fs, dir, ahead) = (site.ports.fs.clone(), site.shelf.dir().to_owned(), limits.ahead);
+    let (fs, dir, ahead) = (
+        site.ports.fs.clone(),
+        site.shelf.dir().to_owned(),
+        limits.ahead,
+    );
     let create = move || LogWriter::create(&*fs, &dir, &header, ahead);
     let created = blocking(&*site.ports.exec, &Lane::Log(site.res.clone()), create).await;
     let writer = created

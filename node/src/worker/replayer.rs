@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use storage::{Boundary, Bound as ReadBound, LogError, LogReader, Record, WriteBuffer};
+use storage::{Bound as ReadBound, Boundary, LogError, LogReader, Record, WriteBuffer};
 use tokio::sync::watch;
 use tree::{LogPos, ReplayPos, key};
 
@@ -136,7 +136,11 @@ impl Replayer {
         if self.at < limit {
             return Step::Apply { limit };
         }
-        if let Some(damage) = state.damaged.as_ref().filter(|damage| damage.offset <= self.at) {
+        if let Some(damage) = state
+            .damaged
+            .as_ref()
+            .filter(|damage| damage.offset <= self.at)
+        {
             let (at, error) = (self.job.log.at(damage.offset), damage.error.clone());
             return Step::End(Ended::Damaged { at, error });
         }
@@ -150,7 +154,10 @@ impl Replayer {
         }
         if state.finished && self.at > state.durable {
             let at = self.job.log.at(state.durable);
-            let error = format!("the log ends here, but was applied up to {} before", self.at);
+            let error = format!(
+                "the log ends here, but was applied up to {} before",
+                self.at
+            );
             return Step::End(Ended::Damaged { at, error });
         }
         match self.at >= bound {
@@ -187,7 +194,8 @@ impl Replayer {
 
     /// What a record that cannot be read means: the bound lies inside it, or the file is not what it was.
     fn judge(&self, flaw: &LogError) -> Ended {
-        let within_bound = matches!(self.job.bound, Bound::UpTo(offset) if offset < self.state.borrow().usable());
+        let within_bound =
+            matches!(self.job.bound, Bound::UpTo(offset) if offset < self.state.borrow().usable());
         if within_bound && flaw.waiting_helps() {
             return Ended::Reached(self.here());
         }
@@ -196,7 +204,10 @@ impl Replayer {
         }
         let error = flaw.to_string();
         self.site.shelf.mark_damaged(&self.job.log, self.at, &error);
-        Ended::Damaged { at: self.here(), error }
+        Ended::Damaged {
+            at: self.here(),
+            error,
+        }
     }
 
     async fn open(&mut self, state: &LogState) -> Result<(), Ended> {
@@ -208,7 +219,11 @@ impl Replayer {
         let file = self.site.shelf.open_log(&self.job.log).await;
         let file = file.map_err(|error| Ended::LogFailed(error.to_string()))?;
         let next_nr = (self.at == 0).then_some(1);
-        let from = Boundary { offset: self.at, digest: None, next_nr };
+        let from = Boundary {
+            offset: self.at,
+            digest: None,
+            next_nr,
+        };
         let reader = file.records(from, ReadBound::Durable(self.at));
         self.ahead = None;
         self.reader = Some(OpenReader {
@@ -219,7 +234,10 @@ impl Replayer {
     }
 
     fn reader(&self) -> Arc<Mutex<LogReader>> {
-        let open = self.reader.as_ref().expect("opened before anything is read");
+        let open = self
+            .reader
+            .as_ref()
+            .expect("opened before anything is read");
         open.reader.clone()
     }
 
@@ -233,7 +251,9 @@ impl Replayer {
     }
 
     async fn apply(&self, records: &[Record]) -> Result<(), Ended> {
-        let Some(last) = records.last() else { return Ok(()) };
+        let Some(last) = records.last() else {
+            return Ok(());
+        };
         let newest = self.job.log.at(last.end);
         let mut buffer = WriteBuffer::new(self.here());
         let mut nr = 0;
@@ -272,7 +292,8 @@ impl Replayer {
             }
             self.store().await?;
         }
-        self.progress.send_if_modified(|progress| !std::mem::replace(&mut progress.idle, true));
+        self.progress
+            .send_if_modified(|progress| !std::mem::replace(&mut progress.idle, true));
         tokio::select! {
             biased;
             () = self.stop.wait() => Ok(()),
@@ -337,7 +358,8 @@ impl Replayer {
     fn note_stored(&mut self) {
         self.last_stored = self.now();
         let stored = self.stored.clone();
-        self.progress.send_modify(|progress| progress.stored = stored);
+        self.progress
+            .send_modify(|progress| progress.stored = stored);
     }
 
     fn replay_key(&self) -> KeyChange {

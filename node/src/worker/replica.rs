@@ -122,7 +122,8 @@ impl Replica {
     /// # Errors
     /// What the disk says.
     pub async fn read(self: &Arc<Self>, at: u64, len: usize) -> Result<Bytes, ReplicaError> {
-        self.read_mixed(len, move |bytes, disk| disk.read(bytes, at)).await
+        self.read_mixed(len, move |bytes, disk| disk.read(bytes, at))
+            .await
     }
 
     /// Fills a buffer of `len` bytes from several places.

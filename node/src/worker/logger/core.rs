@@ -101,7 +101,9 @@ enum LogTask {
 enum Item {
     Record(NewRecord),
     /// End this log; go on with the next one, if there is one.
-    Seal { next: Option<LogName> },
+    Seal {
+        next: Option<LogName>,
+    },
 }
 
 struct Waiter {
@@ -122,7 +124,11 @@ pub(super) enum LogWork {
     /// Append these and flush; afterwards this many records are durable.
     Batch { records: Vec<NewRecord>, until: u64 },
     /// Seal the log; afterwards this many records are durable.
-    Seal { next: Option<LogName>, stamp_ns: u64, until: u64 },
+    Seal {
+        next: Option<LogName>,
+        stamp_ns: u64,
+        until: u64,
+    },
     /// Nothing before this moment, unless somebody calls.
     Sleep(Option<Duration>),
 }
@@ -180,7 +186,11 @@ impl Core {
         };
         let (tell, answer) = oneshot::channel();
         if self.is_full() || !self.held.is_empty() {
-            self.held.push_back(Held { bodies, durably, tell });
+            self.held.push_back(Held {
+                bodies,
+                durably,
+                tell,
+            });
             return Ok(Some(answer));
         }
         self.order(bodies, now, wall_ns);
@@ -211,7 +221,9 @@ impl Core {
     pub fn admit(&mut self, now: Duration, wall_ns: u64) -> bool {
         let mut any = false;
         while !self.is_full() {
-            let Some(held) = self.held.pop_front() else { break };
+            let Some(held) = self.held.pop_front() else {
+                break;
+            };
             any = true;
             self.order(held.bodies, now, wall_ns);
             match held.durably {
@@ -272,7 +284,9 @@ impl Core {
 
     /// The first `until` records are on the medium.
     pub fn mark_durable(&mut self, until: u64, now: Duration) {
-        let Some(last) = until.checked_sub(1) else { return };
+        let Some(last) = until.checked_sub(1) else {
+            return;
+        };
         self.durable = self.durable.max(until);
         self.buffer.mark_durable(last);
         self.note_replay_pos(now);
@@ -335,10 +349,19 @@ impl Core {
     /// What a crash now would leave to be replayed.
     pub fn replay_pos(&self) -> ReplayPos {
         let (done, dirty_end) = (self.buffer.replay_pos(), self.buffer.dirty_end());
-        let len_of = |log: &LogName| self.closed.iter().find(|(name, _)| name == log).map(|c| c.1);
+        let len_of = |log: &LogName| {
+            self.closed
+                .iter()
+                .find(|(name, _)| name == log)
+                .map(|c| c.1)
+        };
         let mut clean = done.clone();
         // Behind the last record of a finished log is the first one of the next.
-        while let Some(nr) = self.closed.iter().position(|c| c.0 == clean.log && c.1 == clean.offset) {
+        while let Some(nr) = self
+            .closed
+            .iter()
+            .position(|c| c.0 == clean.log && c.1 == clean.offset)
+        {
             let next = self.closed.get(nr + 1).map_or(&self.current, |c| &c.0);
             if *next == clean.log {
                 break;
@@ -350,7 +373,11 @@ impl Core {
             false if dirty_end.log < clean.log => 0,
             false => len_of(&clean.log).map_or(0, |len| len - clean.offset),
         };
-        ReplayPos { log: clean.log, offset: clean.offset, dirty }
+        ReplayPos {
+            log: clean.log,
+            offset: clean.offset,
+            dirty,
+        }
     }
 
     /// Place behind the newest write a reader would see.
@@ -408,7 +435,10 @@ impl Core {
     }
 
     fn tell_when_durable(&mut self, tell: Teller) {
-        self.waiters.push_back(Waiter { until: self.ordered, tell });
+        self.waiters.push_back(Waiter {
+            until: self.ordered,
+            tell,
+        });
     }
 
     fn refuse_all(&mut self, error: &DeviceError) {
@@ -440,13 +470,20 @@ impl Core {
         self.queued_bytes -= seal_body().record_bytes();
         self.queued_since = (!self.queue.is_empty()).then_some(now);
         let (stamp_ns, until) = (self.stamp(wall_ns), self.handed_over());
-        LogWork::Seal { next, stamp_ns, until }
+        LogWork::Seal {
+            next,
+            stamp_ns,
+            until,
+        }
     }
 
     fn take_batch(&mut self, now: Duration) -> LogWork {
         let (mut records, mut bytes) = (Vec::new(), 0);
         while bytes < BATCH_BYTES_MAX {
-            match self.queue.pop_front_if(|item| matches!(item, Item::Record(_))) {
+            match self
+                .queue
+                .pop_front_if(|item| matches!(item, Item::Record(_)))
+            {
                 Some(Item::Record(record)) => {
                     bytes += record.body.record_bytes();
                     records.push(record);
@@ -469,7 +506,9 @@ impl Core {
         if self.sweep_until.is_some() {
             return;
         }
-        let old = self.behind_since.is_some_and(|since| now >= since + self.limits.writeback_age_max);
+        let old = self
+            .behind_since
+            .is_some_and(|since| now >= since + self.limits.writeback_age_max);
         let half_full = self.buffer.used_bytes() >= self.limits.buffer_bytes_max / 2;
         if old || half_full {
             self.sweep_until = Some(self.buffer.newest().clone());
@@ -493,7 +532,10 @@ impl Core {
 
 /// A seal for the count of bytes; the log fills in length and digest.
 fn seal_body() -> Body {
-    Body::Seal { len: 0, digest: Digest128::ZERO }
+    Body::Seal {
+        len: 0,
+        digest: Digest128::ZERO,
+    }
 }
 
 /// A write as records. Large ones become several, so one request is not atomic beyond [`DATA_BYTES_MAX`], as on any disk.

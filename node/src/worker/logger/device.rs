@@ -143,7 +143,10 @@ impl Shared {
             }
             Ok(())
         };
-        self.replica.read_mixed(len as usize, fill).await.map_err(failed)
+        self.replica
+            .read_mixed(len as usize, fill)
+            .await
+            .map_err(failed)
     }
 
     async fn map(&self, parts: Parts) -> Result<Vec<Extent>, DeviceError> {
@@ -157,7 +160,11 @@ impl Shared {
                     let below = self.replica.map(range.start, len).await.map_err(failed)?;
                     extents.extend(below.iter().map(|extent| {
                         let hole = extent.kind == ExtentKind::Hole;
-                        Extent { len: extent.len, hole, zero: hole }
+                        Extent {
+                            len: extent.len,
+                            hole,
+                            zero: hole,
+                        }
                     }));
                     continue;
                 }

@@ -73,13 +73,19 @@ impl Published {
         let link = self.durable.version_link(self.pred.as_ref());
         let (log, len) = (&self.durable.log, self.durable.len);
         vec![
-            (key::version(&site.res, log.seq, &site.here), Some(link.to_string())),
+            (
+                key::version(&site.res, log.seq, &site.here),
+                Some(link.to_string()),
+            ),
             (key::log(&site.res, log), Some(len.to_string())),
         ]
     }
 
     fn replay_key(&self, site: &Site) -> KeyChange {
-        (key::replay(&site.res, &site.here), Some(self.replay.to_string()))
+        (
+            key::replay(&site.res, &site.here),
+            Some(self.replay.to_string()),
+        )
     }
 }
 
@@ -102,8 +108,12 @@ pub(super) async fn run(shared: Arc<Shared>) {
 pub(super) async fn prepare_rotations(shared: Arc<Shared>) {
     let mut wanted = shared.wanted_next.subscribe();
     while wanted.changed().await.is_ok() {
-        let Some(next) = wanted.borrow_and_update().clone() else { continue };
-        shared.store_until_done(|published, site| published.log_keys(site)).await;
+        let Some(next) = wanted.borrow_and_update().clone() else {
+            continue;
+        };
+        shared
+            .store_until_done(|published, site| published.log_keys(site))
+            .await;
         let mut core = shared.core.lock();
         if core.gate == super::core::Gate::Open {
             core.rotate(next, shared.now());
@@ -161,7 +171,8 @@ impl Shared {
     pub(super) async fn publish_log_end(&self, end: &ChainEnd, next: Option<&LogName>) {
         tracing::debug!(res = %self.site.res, log = %end.log, len = end.len, ?next, "log ends");
         self.published.lock().await.durable = end.clone();
-        self.store_until_done(|published, site| published.log_keys(site)).await;
+        self.store_until_done(|published, site| published.log_keys(site))
+            .await;
     }
 
     /// Second half of L-A1: first version link of an empty log.
@@ -170,7 +181,8 @@ impl Shared {
         published.durable = first.clone();
         published.pred = Some(pred.clone());
         drop(published);
-        self.store_until_done(|published, site| published.log_keys(site)).await;
+        self.store_until_done(|published, site| published.log_keys(site))
+            .await;
     }
 
     async fn store_until_done(&self, keys: impl Fn(&Published, &Site) -> Vec<KeyChange>) {

@@ -41,7 +41,11 @@ pub(super) async fn run(shared: Arc<Shared>) {
                 continue;
             }
             LogWork::Batch { records, until } => shared.write_batch(records, until).await,
-            LogWork::Seal { next: None, stamp_ns, until } => {
+            LogWork::Seal {
+                next: None,
+                stamp_ns,
+                until,
+            } => {
                 let sealed = shared.seal(stamp_ns, until, None).await;
                 match sealed {
                     Ok(end) => {
@@ -52,9 +56,11 @@ pub(super) async fn run(shared: Arc<Shared>) {
                     Err(failed) => Err(failed),
                 }
             }
-            LogWork::Seal { next: Some(next), stamp_ns, until } => {
-                shared.rotate(next, stamp_ns, until).await
-            }
+            LogWork::Seal {
+                next: Some(next),
+                stamp_ns,
+                until,
+            } => shared.rotate(next, stamp_ns, until).await,
         };
         if let Err(failed) = done {
             return shared.poison(&failed.error, failed.no_space);
@@ -79,7 +85,9 @@ impl From<LogError> for LogFailed {
 
 impl Shared {
     async fn doze(&self, until: Option<Duration>) {
-        let Some(until) = until else { return self.log_call.notified().await };
+        let Some(until) = until else {
+            return self.log_call.notified().await;
+        };
         let pause = until.saturating_sub(self.now());
         tokio::select! {
             biased;
@@ -89,8 +97,15 @@ impl Shared {
     }
 
     /// One append, one flush; those who wait are told from the thread that flushed, so that nothing lies between.
-    async fn write_batch(self: &Arc<Self>, records: Vec<NewRecord>, until: u64) -> Result<(), LogFailed> {
-        let bytes: u64 = records.iter().map(|record| record.body.record_bytes()).sum();
+    async fn write_batch(
+        self: &Arc<Self>,
+        records: Vec<NewRecord>,
+        until: u64,
+    ) -> Result<(), LogFailed> {
+        let bytes: u64 = records
+            .iter()
+            .map(|record| record.body.record_bytes())
+            .sum();
         let this = self.clone();
         self.on_log(move || {
             let mut writer = this.writer.lock();
@@ -134,7 +149,12 @@ impl Shared {
         .await
     }
 
-    async fn rotate(self: &Arc<Self>, next: LogName, stamp_ns: u64, until: u64) -> Result<(), LogFailed> {
+    async fn rotate(
+        self: &Arc<Self>,
+        next: LogName,
+        stamp_ns: u64,
+        until: u64,
+    ) -> Result<(), LogFailed> {
         let end = self.seal(stamp_ns, until, Some(next.clone())).await?;
         self.publish_log_end(&end, Some(&next)).await;
         let writer = self.create_successor(&next, &end).await?;

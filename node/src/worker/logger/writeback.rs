@@ -40,9 +40,15 @@ pub(super) async fn run(shared: Arc<Shared>) {
 
 impl Shared {
     async fn rest(&self, until: Option<Duration>) {
-        let Some(until) = until else { return self.disk_call.notified().await };
+        let Some(until) = until else {
+            return self.disk_call.notified().await;
+        };
         // A call says only that something became durable, which does not make a pause shorter.
-        self.site.ports.clock.sleep(until.saturating_sub(self.now())).await;
+        self.site
+            .ports
+            .clock
+            .sleep(until.saturating_sub(self.now()))
+            .await;
     }
 
     fn note_written(&self, unit: u64, bytes: u64) {
