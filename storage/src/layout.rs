@@ -52,6 +52,11 @@ impl Layout {
         self.dir.join("tree")
     }
 
+    /// What this host has seen of every writer, beside the database of the tree store.
+    pub fn horizons(&self) -> PathBuf {
+        self.dir.join("horizons")
+    }
+
     /// Name of this host.
     pub fn host_name(&self) -> PathBuf {
         self.dir.join("host")

@@ -10,7 +10,9 @@
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use tree::{Delta, Digest128, Host, LogName, LogPos, Push, Resource, Summary};
+use tree::{
+    Delta, Digest128, Host, LogName, LogPos, Push, RepairAnswer, RepairAsk, Resource, Summary,
+};
 
 use crate::frame::{self, Frame, FrameError, Limits};
 use crate::net::Class;
@@ -66,10 +68,10 @@ pub enum Message {
     Delta(Delta),
     /// Fresh changes, unasked.
     Push(Push),
-    /// Which children of these trie nodes do you have?
-    TrieAsk(TrieAsk),
-    /// Answer to [`Message::TrieAsk`].
-    TrieAre(TrieAre),
+    /// A step of repairing trees that differ without reason, see [`tree::repair`].
+    RepairAsk(RepairAsk),
+    /// Answer to [`Message::RepairAsk`].
+    RepairAnswer(RepairAnswer),
     /// Are you there?
     Ping {
         /// Comes back in the answer.
@@ -206,40 +208,6 @@ pub struct Piece {
     pub bytes: Bytes,
 }
 
-/// One node of the digest trie: all keys whose hash begins with these hexadecimal digits.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct TrieNode {
-    /// Number of hexadecimal digits, 0 (the root) to 16.
-    pub depth: u8,
-    /// The digits at the upper end of the number, zeros below.
-    pub prefix: u64,
-}
-
-/// Question of a trie repair.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TrieAsk {
-    /// Nodes whose contents are wanted.
-    #[serde(default)]
-    pub nodes: Vec<TrieNode>,
-    /// Key hashes whose entries are wanted.
-    #[serde(default)]
-    pub keys: Vec<u64>,
-}
-
-/// Answer of a trie repair.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct TrieAre {
-    /// For inner nodes: the digest of each of the 16 children.
-    #[serde(default)]
-    pub inner: Vec<(TrieNode, [u64; 16])>,
-    /// For nodes with few keys: hash and digest of every key below.
-    #[serde(default)]
-    pub leaves: Vec<(TrieNode, Vec<(u64, u64)>)>,
-    /// The entries asked for, and those the asker seems to lack.
-    #[serde(default)]
-    pub entries: Vec<(tree::Path, tree::Entry)>,
-}
-
 /// The version two hosts keep to.
 ///
 /// # Errors
@@ -262,8 +230,8 @@ impl Message {
             | Message::Summary { .. }
             | Message::Delta(_)
             | Message::Push(_)
-            | Message::TrieAsk(_)
-            | Message::TrieAre(_)
+            | Message::RepairAsk(_)
+            | Message::RepairAnswer(_)
             | Message::Ping { .. }
             | Message::Pong { .. } => Class::State,
             Message::Subscribe { .. }
