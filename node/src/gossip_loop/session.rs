@@ -1,0 +1,287 @@
+//! One talk with one peer: greetings, then two halves that never wait for each other.
+//!
+//! The receiving half takes what comes, stores it, and only then reads on: a flood of changes slows
+//! its sender down. The sending half answers, pushes and asks. Everything a peer says has passed the
+//! checks of its types before it arrives here; what is semantically impossible ends the session.
+
+use std::time::Duration;
+
+use transport::wire::{self, Hello};
+use transport::{Channel, ChannelRx, ChannelTx, Message, NetError};
+use tree::{Applied, Host, Push, Repair, RepairAnswer, Summary};
+
+use super::Gossip;
+use super::outbox::Outbox;
+use crate::ports::{KeysError, within};
+
+/// A greeting that takes longer is none.
+const GREETING_MAX: Duration = Duration::from_secs(10);
+
+/// Entries in one delta.
+const DELTA_ENTRIES_MAX: usize = 2000;
+
+/// Changes in one push.
+const PUSH_ENTRIES_MAX: usize = 500;
+
+/// Wall clocks further apart than this are reported.
+const CLOCK_DIFFERENCE_NS_MAX: u64 = 10 * tree::stamp::SECOND_NS;
+
+/// How a session ends.
+#[derive(Debug, thiserror::Error)]
+pub enum SessionError {
+    /// The network.
+    #[error(transparent)]
+    Net(#[from] NetError),
+    /// Own keys.
+    #[error(transparent)]
+    Keys(#[from] KeysError),
+    /// The peer is silent right at the beginning.
+    #[error("no greeting within {} s", GREETING_MAX.as_secs())]
+    NoGreeting,
+    /// The peer is not what it should be.
+    #[error("refused: {0}")]
+    Refused(String),
+}
+
+/// Talks until something breaks.
+pub async fn run(gossip: &Gossip, peer: &Host, mut channel: Channel) -> Result<(), SessionError> {
+    let greeting = greet(gossip, peer, &mut channel);
+    match within(&*gossip.ports.clock, GREETING_MAX, greeting).await {
+        None => return Err(SessionError::NoGreeting),
+        Some(greeted) => greeted?,
+    }
+    gossip.greeted(peer);
+    let outbox = Outbox::default();
+    outbox.put(|letters| letters.ask = true);
+    tokio::select! {
+        biased;
+        ended = receive(gossip, peer, &outbox, channel.rx) => ended,
+        ended = send(gossip, &outbox, channel.tx) => ended,
+    }
+}
+
+async fn greet(gossip: &Gossip, peer: &Host, channel: &mut Channel) -> Result<(), SessionError> {
+    let wall_ns = gossip.ports.clock.wall_ns();
+    channel
+        .send(Message::Hello(Hello {
+            version: wire::VERSION,
+            host: gossip.keys.here().clone(),
+            cluster: gossip.cluster.to_string(),
+            wall_ns,
+            lamport: gossip.keys.now_ns(),
+        }))
+        .await?;
+    let Message::Hello(theirs) = channel.recv().await? else {
+        return Err(refused("it does not begin with a greeting"));
+    };
+    if theirs.host != *peer {
+        return Err(refused(&format!("it calls itself {}", theirs.host)));
+    }
+    if theirs.cluster != *gossip.cluster {
+        return Err(refused(&format!(
+            "it belongs to cluster {}",
+            theirs.cluster
+        )));
+    }
+    wire::common_version(theirs.version).map_err(|why| refused(&why))?;
+    let apart = theirs.wall_ns.abs_diff(wall_ns);
+    if apart > CLOCK_DIFFERENCE_NS_MAX {
+        let seconds = apart / tree::stamp::SECOND_NS;
+        tracing::warn!(%peer, seconds, "clocks differ; set them");
+    }
+    Ok(())
+}
+
+fn refused(why: &str) -> SessionError {
+    SessionError::Refused(why.to_owned())
+}
+
+/// The receiving half.
+async fn receive(
+    gossip: &Gossip,
+    peer: &Host,
+    outbox: &Outbox,
+    mut rx: Box<dyn ChannelRx>,
+) -> Result<(), SessionError> {
+    let mut repair = Repairing::default();
+    loop {
+        match rx.recv().await? {
+            Message::Summary { summary, digest } => {
+                hear_summary(gossip, peer, outbox, &mut repair, summary, digest)?;
+            }
+            Message::Delta(delta) => {
+                let more = delta.more;
+                let applied = gossip.keys.merge_delta(delta).await?;
+                ask_again_after(outbox, more, &applied);
+                if !more {
+                    gossip.exchanged(peer);
+                }
+            }
+            Message::Push(push) => {
+                let applied = gossip.keys.merge_push(push).await?;
+                ask_again_after(outbox, false, &applied);
+            }
+            Message::Ping { nonce } => {
+                gossip.poked.notify_one();
+                outbox.put(|letters| letters.pong = Some(nonce));
+            }
+            Message::Pong { .. } => {}
+            Message::RepairAsk(ask) => {
+                let answered = gossip
+                    .keys
+                    .with_knowledge(|here| tree::repair::answer(here, ask));
+                let (answer, given) = answered.map_err(|error| refused(&error.to_string()))?;
+                gossip.keys.merge_repair(given).await?;
+                outbox.put(|letters| letters.repaired = Some(answer));
+            }
+            Message::RepairAnswer(answer) => repair.answered(gossip, outbox, answer).await?,
+            other => return Err(refused(&format!("{:?} on a state channel", other.class()))),
+        }
+    }
+}
+
+fn ask_again_after(outbox: &Outbox, more: bool, applied: &Applied) {
+    if more || applied.gap {
+        outbox.put(|letters| letters.ask = true);
+    }
+}
+
+/// The peer says what it has seen: give it what it lacks, and ask for what is lacking here.
+fn hear_summary(
+    gossip: &Gossip,
+    peer: &Host,
+    outbox: &Outbox,
+    repair: &mut Repairing,
+    summary: Summary,
+    digest: [u8; 16],
+) -> Result<(), SessionError> {
+    gossip
+        .keys
+        .may_merge_with(peer, &summary)
+        .map_err(|why| refused(&why.to_string()))?;
+    gossip.heard(peer, &summary);
+    let (ours, our_digest) = gossip.keys.summary();
+    let lacking = !ours.covers(&summary);
+    repair.compare(gossip, peer, outbox, ours == summary, our_digest == digest);
+    outbox.put(|letters| {
+        letters.answer = Some(summary);
+        letters.ask |= lacking;
+    });
+    Ok(())
+}
+
+/// Equal summaries with unequal trees are a defect: found and repaired through the digest trie.
+#[derive(Default)]
+struct Repairing {
+    /// How often in a row they differed; the first time may be a change on its way.
+    suspicions: u32,
+    running: Option<Repair>,
+}
+
+impl Repairing {
+    fn compare(
+        &mut self,
+        gossip: &Gossip,
+        peer: &Host,
+        outbox: &Outbox,
+        same_summary: bool,
+        same_digest: bool,
+    ) {
+        let differs = same_summary && !same_digest;
+        self.suspicions = if differs { self.suspicions + 1 } else { 0 };
+        if self.suspicions < 2 || self.running.is_some() {
+            return;
+        }
+        tracing::error!(%peer, "trees differ although both sides have seen the same; repairing");
+        let mut repair = Repair::new();
+        let ask = gossip.keys.with_knowledge(|here| repair.ask(here));
+        self.running = Some(repair);
+        outbox.put(|letters| letters.repair = ask);
+    }
+
+    async fn answered(
+        &mut self,
+        gossip: &Gossip,
+        outbox: &Outbox,
+        answer: RepairAnswer,
+    ) -> Result<(), SessionError> {
+        let Some(mut repair) = self.running.take() else {
+            return Err(refused("an answer to no question"));
+        };
+        let entries = gossip
+            .keys
+            .with_knowledge(|here| repair.answered(here, answer))
+            .map_err(|error| refused(&error.to_string()))?;
+        gossip.keys.merge_repair(entries).await?;
+        if let Some(ask) = gossip.keys.with_knowledge(|here| repair.ask(here)) {
+            self.running = Some(repair);
+            outbox.put(|letters| letters.repair = Some(ask));
+        }
+        Ok(())
+    }
+}
+
+/// The sending half.
+async fn send(
+    gossip: &Gossip,
+    outbox: &Outbox,
+    mut tx: Box<dyn ChannelTx>,
+) -> Result<(), SessionError> {
+    let keys = &gossip.keys;
+    let mut pushes = keys.watch_pushes();
+    let mut urged = gossip.urge.subscribe();
+    let mut pushed = *pushes.borrow_and_update();
+    let mut nonce = 0;
+    loop {
+        let letters = outbox.take();
+        if letters.ask {
+            let (summary, digest) = keys.summary();
+            tx.send(Message::Summary { summary, digest }).await?;
+        }
+        if let Some(summary) = letters.answer {
+            let delta = keys.delta_since(&summary, DELTA_ENTRIES_MAX);
+            tx.send(Message::Delta(delta)).await?;
+        }
+        if let Some(nonce) = letters.pong {
+            tx.send(Message::Pong { nonce }).await?;
+        }
+        if let Some(ask) = letters.repair {
+            tx.send(Message::RepairAsk(ask)).await?;
+        }
+        if let Some(answer) = letters.repaired {
+            tx.send(Message::RepairAnswer(answer)).await?;
+        }
+        pushed = push(gossip, &mut tx, pushed).await?;
+        tokio::select! {
+            biased;
+            () = outbox.filled() => {}
+            // The key service lives as long as the gossip.
+            Ok(()) = pushes.changed() => {}
+            Ok(()) = urged.changed() => {
+                nonce += 1;
+                tx.send(Message::Ping { nonce }).await?;
+                outbox.put(|letters| letters.ask = true);
+            }
+            () = gossip.ports.clock.sleep(gossip.config.exchange) => {
+                outbox.put(|letters| letters.ask = true);
+            }
+        }
+    }
+}
+
+/// Sends own changes after number `pushed`; returns the number of the last one.
+async fn push(
+    gossip: &Gossip,
+    tx: &mut Box<dyn ChannelTx>,
+    pushed: u64,
+) -> Result<u64, SessionError> {
+    let (items, last) = gossip.keys.pushes_after(pushed);
+    // Too far behind: the peer sees a gap with the next push, or asks by itself soon.
+    let items = items.unwrap_or_default();
+    let mut items = items.into_iter().peekable();
+    while items.peek().is_some() {
+        let entries = items.by_ref().take(PUSH_ENTRIES_MAX).collect();
+        tx.send(Message::Push(Push { entries })).await?;
+    }
+    Ok(last)
+}
