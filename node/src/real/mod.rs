@@ -1,4 +1,6 @@
 //! The real ports: the only place of this package with threads, blocking calls, the time of day
 //! and randomness. Nothing here decides anything.
 
+pub mod chance;
+pub mod clock;
 pub mod exec;

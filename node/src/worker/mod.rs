@@ -1,6 +1,7 @@
 //! The workers of the data path: one loop each, told what to do by a job, ending with a value.
 
 pub mod fetcher;
+pub mod hand;
 pub mod logger;
 pub mod replayer;
 pub mod replica;

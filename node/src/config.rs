@@ -1,0 +1,274 @@
+//! What the daemon can be told: `mars.toml` in the state directory, and flags that override it.
+//!
+//! Every value has a default, so the file may be missing. Unknown names in the file are errors: a
+//! misspelled limit must not silently be the default.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+
+/// Default UDP port of a node, also the default in `marsadm --ip`.
+pub const PORT_DEFAULT: u16 = 7777;
+
+/// Name of the configuration file inside the state directory.
+pub const FILE_NAME: &str = "mars.toml";
+
+const GIB: u64 = 1 << 30;
+
+/// Why the configuration cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// The file is there but cannot be read.
+    #[error("{path}: {source}")]
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// The file is not what it should be.
+    #[error("{path}: {reason}")]
+    Malformed {
+        /// The file.
+        path: PathBuf,
+        /// Place and kind of the mistake.
+        reason: String,
+    },
+    /// NBD without TLS would be open to the network.
+    #[error(
+        "nbd_listen = {addr} is not a loopback address: everybody who reaches it could read and write \
+         the devices; set nbd_insecure = true if this network is yours alone"
+    )]
+    NbdOpenToAll {
+        /// The address asked for.
+        addr: SocketAddr,
+    },
+}
+
+/// Flags of `mars node`; each overrides the value of the same name in the file.
+#[derive(Clone, Debug, Default)]
+pub struct Flags {
+    /// Name of this host; only needed before `create-cluster` or `join-cluster` has stored it.
+    pub host: Option<String>,
+    /// UDP address to listen on.
+    pub listen: Option<SocketAddr>,
+    /// Address other hosts shall use for this one, when it differs from `listen`.
+    pub advertise: Option<SocketAddr>,
+    /// TCP address for NBD clients, besides the unix socket.
+    pub nbd_listen: Option<SocketAddr>,
+}
+
+/// Everything `mars node` was told.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The state directory `D`.
+    pub dir: PathBuf,
+    /// Name of this host, unless it is stored in the state directory already.
+    pub host: Option<String>,
+    /// UDP address to listen on.
+    pub listen: SocketAddr,
+    /// Address other hosts shall use for this one; `None` leaves the key `ips/ip-<me>` alone.
+    pub advertise: Option<SocketAddr>,
+    /// TCP address for NBD clients, besides `D/nbd.sock`.
+    pub nbd_listen: Option<SocketAddr>,
+    /// Limits and intervals.
+    pub node: NodeConfig,
+}
+
+impl Config {
+    /// The configuration of the state directory `dir`, overridden by `flags`.
+    pub fn load(dir: &Path, flags: Flags) -> Result<Config, ConfigError> {
+        let path = dir.join(FILE_NAME);
+        let file = match std::fs::read_to_string(&path) {
+            Ok(text) => toml::from_str(&text).map_err(|error| ConfigError::Malformed {
+                path: path.clone(),
+                reason: error.to_string(),
+            })?,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => File::default(),
+            Err(source) => return Err(ConfigError::Unreadable { path, source }),
+        };
+        file.with(dir, flags)
+    }
+}
+
+/// Limits and intervals of a node. The simulation sets them, too.
+#[derive(Clone, Debug)]
+pub struct NodeConfig {
+    /// How often `actual-<me>/time` is refreshed. `marsadm` takes a host for alive while it is
+    /// younger than 60 s.
+    pub heartbeat: Duration,
+    /// Longest pause between two exchanges with a connected peer when nothing changes.
+    pub exchange: Duration,
+    /// How long a starting node waits for other members before it may become actual primary
+    /// although none of them has answered.
+    pub grace: Duration,
+    /// Longest time between two rounds of the main loop when nothing happens.
+    pub round: Duration,
+    /// A peer counts as alive while its heartbeat is younger than this.
+    pub alive_window: Duration,
+    /// How far ahead of the time of day a stamp may be, in nanoseconds, before it is held back.
+    pub max_future_ns: u64,
+    /// A log of the primary is rotated when it has reached this many bytes; 0 for never.
+    pub rotate_bytes: u64,
+    /// Whether the primary deletes logs all members have replayed, without `marsadm cron`.
+    pub delete_logs: bool,
+    /// How long a log stays after its last change, though nobody needs it.
+    pub keep_logs: Duration,
+    /// How long a tombstone blocks for a member nobody has heard of.
+    pub keep_tombstones: Duration,
+    /// Bytes that stay free in the state directory at each of the four levels, cumulative:
+    /// warn; delete logs at secondaries; refuse sync; stop logging.
+    pub free_bytes: [u64; 4],
+}
+
+impl Default for NodeConfig {
+    fn default() -> Self {
+        NodeConfig {
+            heartbeat: Duration::from_secs(5),
+            exchange: Duration::from_secs(3),
+            grace: Duration::from_secs(5),
+            round: Duration::from_secs(5),
+            alive_window: Duration::from_secs(30),
+            max_future_ns: 3600 * 1_000_000_000,
+            rotate_bytes: 4 * GIB,
+            delete_logs: true,
+            keep_logs: Duration::from_secs(120),
+            keep_tombstones: Duration::from_secs(168 * 3600),
+            free_bytes: [GIB / 4; 4],
+        }
+    }
+}
+
+/// `mars.toml` as written.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct File {
+    host: Option<String>,
+    listen: Option<SocketAddr>,
+    advertise: Option<SocketAddr>,
+    nbd_listen: Option<SocketAddr>,
+    nbd_insecure: bool,
+    limits: Limits,
+}
+
+/// The section `[limits]`: intervals in seconds, sizes in GiB.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Limits {
+    heartbeat_seconds: Option<u64>,
+    exchange_seconds: Option<u64>,
+    grace_seconds: Option<u64>,
+    alive_window_seconds: Option<u64>,
+    max_future_seconds: Option<u64>,
+    logrot_auto_gb: Option<f64>,
+    delete_logs: Option<bool>,
+    keep_logs_seconds: Option<u64>,
+    required_free_space_gb: Option<[f64; 4]>,
+}
+
+impl File {
+    fn with(self, dir: &Path, flags: Flags) -> Result<Config, ConfigError> {
+        let nbd_listen = flags.nbd_listen.or(self.nbd_listen);
+        if let Some(addr) = nbd_listen
+            && !addr.ip().is_loopback()
+            && !self.nbd_insecure
+        {
+            return Err(ConfigError::NbdOpenToAll { addr });
+        }
+        let any = SocketAddr::from(([0, 0, 0, 0], PORT_DEFAULT));
+        Ok(Config {
+            dir: dir.to_path_buf(),
+            host: flags.host.or(self.host),
+            listen: flags.listen.or(self.listen).unwrap_or(any),
+            advertise: flags.advertise.or(self.advertise),
+            nbd_listen,
+            node: self.limits.node(),
+        })
+    }
+}
+
+impl Limits {
+    fn node(&self) -> NodeConfig {
+        let std = NodeConfig::default();
+        let secs = |given: Option<u64>, std| given.map_or(std, Duration::from_secs);
+        NodeConfig {
+            heartbeat: secs(self.heartbeat_seconds, std.heartbeat),
+            exchange: secs(self.exchange_seconds, std.exchange),
+            grace: secs(self.grace_seconds, std.grace),
+            alive_window: secs(self.alive_window_seconds, std.alive_window),
+            max_future_ns: self
+                .max_future_seconds
+                .map_or(std.max_future_ns, |s| s.saturating_mul(1_000_000_000)),
+            rotate_bytes: self.logrot_auto_gb.map_or(std.rotate_bytes, gib),
+            delete_logs: self.delete_logs.unwrap_or(std.delete_logs),
+            keep_logs: secs(self.keep_logs_seconds, std.keep_logs),
+            free_bytes: self
+                .required_free_space_gb
+                .map_or(std.free_bytes, |levels| levels.map(gib)),
+            ..std
+        }
+    }
+}
+
+/// Gibibytes to bytes; negative numbers count as none.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "a float cast saturates, and fractions of a byte do not matter"
+)]
+fn gib(given: f64) -> u64 {
+    (given * GIB as f64) as u64
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(text: &str, flags: Flags) -> Result<Config, String> {
+        let file: File = toml::from_str(text).map_err(|e| e.to_string())?;
+        file.with(Path::new("/d"), flags).map_err(|e| e.to_string())
+    }
+
+    #[test]
+    fn an_empty_file_gives_the_defaults() {
+        let config = check("", Flags::default()).expect("no mistakes in nothing");
+        assert_eq!(config.listen.port(), PORT_DEFAULT);
+        assert_eq!(config.node.rotate_bytes, 4 * GIB);
+        assert_eq!(config.nbd_listen, None);
+    }
+
+    #[test]
+    fn flags_override_the_file() {
+        let flags = Flags {
+            listen: Some(SocketAddr::from(([127, 0, 0, 1], 7801))),
+            ..Flags::default()
+        };
+        let config = check("listen = '127.0.0.1:1'\nhost = 'alpha'", flags).expect("fine");
+        assert_eq!(config.listen.port(), 7801);
+        assert_eq!(config.host.as_deref(), Some("alpha"));
+    }
+
+    #[test]
+    fn a_misspelled_limit_is_an_error() {
+        let error = check("[limits]\nlogrot_gb = 1", Flags::default()).expect_err("misspelled");
+        assert!(error.contains("logrot_gb"), "{error}");
+    }
+
+    #[test]
+    fn nbd_for_everybody_needs_a_word_of_consent() {
+        let open = "nbd_listen = '0.0.0.0:10809'";
+        let error = check(open, Flags::default()).expect_err("open to all");
+        assert!(error.contains("nbd_insecure"), "{error}");
+        assert!(check(&format!("{open}\nnbd_insecure = true"), Flags::default()).is_ok());
+        assert!(check("nbd_listen = '127.0.0.1:10809'", Flags::default()).is_ok());
+    }
+
+    #[test]
+    fn sizes_are_gibibytes_and_may_have_fractions() {
+        let config = check("[limits]\nlogrot_auto_gb = 0.5", Flags::default()).expect("fine");
+        assert_eq!(config.node.rotate_bytes, GIB / 2);
+    }
+}

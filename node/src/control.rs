@@ -1,0 +1,302 @@
+//! Answers what `mars` and `marsadm` ask over the control socket.
+//!
+//! Who may open the socket may command this host; nothing is checked here but the form of what is
+//! said. A commit is answered when it is durable; a watcher hears of each change once, and of
+//! everything anew when it cannot keep up.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::io::{AsyncRead, AsyncWrite};
+use transport::control::{
+    Answer, Change, EntryText, Request, Snapshot, read_request, write_answer,
+};
+use transport::frame::FrameError;
+use tree::stamp::SECOND_NS;
+use tree::{Entry, Key, Path, Tree, key};
+
+use crate::keys::Changed;
+use crate::node::Hub;
+use crate::plan::{ResourcePlan, Want};
+use crate::ports::{BoxFuture, KeyChange, within};
+
+/// Longest wait a client may ask for in one question.
+const WAIT_MAX: Duration = Duration::from_secs(3600);
+
+/// What the daemon can do besides answering from the tree.
+pub trait Daemon: Send + Sync {
+    /// A new join token, valid for `ttl` and so many hosts.
+    fn token(&self, ttl: Duration, uses: u32) -> BoxFuture<'static, Result<String, String>>;
+    /// Begin an orderly stop.
+    fn shutdown(&self);
+}
+
+/// Answers one client until it hangs up.
+pub async fn serve<S>(mut stream: S, hub: Arc<Hub>, daemon: Arc<dyn Daemon>)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    loop {
+        let request = match read_request(&mut stream).await {
+            Ok(request) => request,
+            Err(FrameError::Closed) => return,
+            Err(error) => {
+                tracing::debug!(%error, "a client of the control socket is hung up on");
+                return;
+            }
+        };
+        if let Request::Watch {
+            prefix,
+            after_generation,
+        } = request
+        {
+            return watch(stream, &hub, &prefix, after_generation).await;
+        }
+        let answer = answer(&hub, &*daemon, request).await;
+        if write_answer(&mut stream, &answer).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn answer(hub: &Hub, daemon: &dyn Daemon, request: Request) -> Answer {
+    match request {
+        Request::Ping => Answer::Pong {
+            host: hub.here().to_string(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        },
+        Request::Snapshot { prefixes } => Answer::Snapshot(snapshot(hub, &prefixes)),
+        Request::Commit {
+            changes,
+            stamp,
+            trigger,
+        } => commit(hub, changes, stamp, trigger).await,
+        Request::Trigger { code } => {
+            hub.trigger(code);
+            Answer::Done
+        }
+        Request::WaitChange {
+            generation,
+            timeout_ms,
+        } => wait_change(hub, generation, Duration::from_millis(timeout_ms)).await,
+        Request::Stat { path } => {
+            let tree = hub.keys().read();
+            let entry = Path::new(&path)
+                .ok()
+                .and_then(|path| Some(entry_text(hub, &path, tree.get(&path)?)));
+            Answer::Entry { entry }
+        }
+        Request::Token { ttl_s, uses } => {
+            match daemon.token(Duration::from_secs(ttl_s), uses).await {
+                Ok(token) => Answer::Token { token },
+                Err(reason) => Answer::Refused { reason },
+            }
+        }
+        Request::Facts => Answer::Facts {
+            json: facts(hub).to_string(),
+        },
+        Request::Shutdown => {
+            daemon.shutdown();
+            Answer::Done
+        }
+        _ => Answer::Refused {
+            reason: "this daemon is too old for that question".to_owned(),
+        },
+    }
+}
+
+fn snapshot(hub: &Hub, prefixes: &[String]) -> Snapshot {
+    let (tree, generation) = hub.keys().read_at();
+    let now = hub.keys().now_ns();
+    Snapshot {
+        entries: texts(hub, &tree, prefixes),
+        now_sec: now / SECOND_NS,
+        now_nsec: nanos(now),
+        host: hub.here().to_string(),
+        uuid: tree
+            .text(key::uuid().as_str())
+            .unwrap_or_default()
+            .to_owned(),
+        generation,
+    }
+}
+
+/// All entries below any of the prefixes, sorted, each once.
+fn texts(hub: &Hub, tree: &Tree, prefixes: &[String]) -> Vec<EntryText> {
+    let wanted = |path: &Path| {
+        prefixes.is_empty()
+            || prefixes
+                .iter()
+                .any(|p| path.as_str().starts_with(p.as_str()))
+    };
+    let common = match prefixes {
+        [only] => only.as_str(),
+        _ => "",
+    };
+    tree.range(common)
+        .filter(|(path, _)| wanted(path))
+        .map(|(path, entry)| entry_text(hub, path, entry))
+        .collect()
+}
+
+fn entry_text(hub: &Hub, path: &Path, entry: &Entry) -> EntryText {
+    let mut value = entry.text().map(str::to_owned);
+    let mut kind = 'l';
+    if value.is_some()
+        && let Some((Key::Log, parts)) = Key::parse(path)
+        && let (Some(res), Some(log)) = (parts.res, parts.log)
+    {
+        // A log that lies here shows its own length, as a file would.
+        match hub.local_log(&res, &log) {
+            Some(len) => (kind, value) = ('f', Some(len.to_string())),
+            None => kind = 'r',
+        }
+    }
+    EntryText {
+        path: path.to_string(),
+        value,
+        sec: entry.stamp.ns / SECOND_NS,
+        nsec: nanos(entry.stamp.ns),
+        writer: entry.stamp.writer.to_string(),
+        kind,
+    }
+}
+
+fn nanos(ns: u64) -> u32 {
+    u32::try_from(ns % SECOND_NS).unwrap_or(0)
+}
+
+async fn commit(
+    hub: &Hub,
+    changes: Vec<Change>,
+    stamp: Option<(u64, u32)>,
+    trigger: u32,
+) -> Answer {
+    let refuse = |reason: String| Answer::Refused { reason };
+    let changes: Result<Vec<KeyChange>, String> = changes.into_iter().map(checked).collect();
+    let changes = match changes {
+        Ok(changes) => changes,
+        Err(reason) => return refuse(reason),
+    };
+    let stamp = stamp.map(|(sec, nsec)| sec.saturating_mul(SECOND_NS).saturating_add(nsec.into()));
+    match hub.keys().commit_at(changes, stamp).await {
+        Ok(stamp) => {
+            hub.trigger(trigger);
+            Answer::Committed {
+                sec: stamp.ns / SECOND_NS,
+                nsec: nanos(stamp.ns),
+                generation: hub.keys().read_at().1,
+            }
+        }
+        Err(error) => refuse(error.to_string()),
+    }
+}
+
+/// A wish as a change of the tree; keys the table knows must hold what it says.
+fn checked(change: Change) -> Result<KeyChange, String> {
+    let path = Path::new(&change.path).map_err(|error| error.to_string())?;
+    if let (Some(value), Some((key, _))) = (&change.value, Key::parse(&path)) {
+        let kind = key.def().kind;
+        kind.check(value)
+            .map_err(|error| format!("{path}: {error}"))?;
+    }
+    Ok((path, change.value))
+}
+
+async fn wait_change(hub: &Hub, generation: u64, timeout: Duration) -> Answer {
+    let mut seen = hub.keys().watch();
+    let clock = hub.ports.clock.clone();
+    let passed = seen.wait_for(|now| *now > generation);
+    // The time being over is an answer too: the generation is still the same.
+    let _ = within(&*clock, timeout.min(WAIT_MAX), passed).await;
+    let (_, generation) = hub.keys().read_at();
+    Answer::Generation { generation }
+}
+
+/// Sends changes until the client hangs up.
+async fn watch<S>(stream: S, hub: &Hub, prefix: &str, mut after: u64)
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    let (mut from, mut to) = tokio::io::split(stream);
+    let mut changes = hub.keys().watch();
+    loop {
+        changes.mark_unchanged();
+        let (tree, generation) = hub.keys().read_at();
+        let entries = match hub.keys().changed_since(after) {
+            Changed::Paths(paths) if after > 0 => some(hub, &tree, &paths, prefix),
+            _ => texts(hub, &tree, &[prefix.to_owned()]),
+        };
+        if !entries.is_empty() || after == 0 {
+            let answer = Answer::Changed {
+                generation,
+                entries,
+            };
+            if write_answer(&mut to, &answer).await.is_err() {
+                return;
+            }
+        }
+        after = generation;
+        tokio::select! {
+            biased;
+            // Nothing is expected from a watcher; whatever comes, even its end, ends the watch.
+            _ = read_request(&mut from) => return,
+            changed = changes.changed() => if changed.is_err() {
+                return;
+            }
+        }
+    }
+}
+
+fn some(hub: &Hub, tree: &Tree, paths: &BTreeSet<Path>, prefix: &str) -> Vec<EntryText> {
+    paths
+        .iter()
+        .filter(|path| path.as_str().starts_with(prefix))
+        .filter_map(|path| Some(entry_text(hub, path, tree.get(path)?)))
+        .collect()
+}
+
+/// What the daemon knows besides the tree.
+fn facts(hub: &Hub) -> serde_json::Value {
+    let facts = hub.facts();
+    let names = |hosts: &BTreeSet<tree::Host>| {
+        let names: Vec<String> = hosts.iter().map(ToString::to_string).collect();
+        names
+    };
+    let resources: serde_json::Map<String, serde_json::Value> = hub
+        .plans()
+        .into_iter()
+        .map(|(res, plan)| (res.to_string(), of_resource(&plan)))
+        .collect();
+    json!({
+        "host": hub.here().to_string(),
+        "cluster": hub.cluster(),
+        "connected": names(&facts.connected),
+        "start_is_over": facts.grace_over,
+        "space_level": facts.space.level,
+        "held_back": hub.keys().held_back(),
+        "exports": hub.exports.states().into_iter().map(|(name, state)| {
+            json!({ "name": name, "open": state.opens, "closing": state.closing })
+        }).collect::<Vec<_>>(),
+        "resources": resources,
+    })
+}
+
+fn of_resource(plan: &ResourcePlan) -> serde_json::Value {
+    fn want<J: std::fmt::Debug>(want: &Want<J>) -> serde_json::Value {
+        match want {
+            Want::Run(job) => json!({ "run": format!("{job:?}") }),
+            Want::Rest(reason) => json!({ "rest": reason.to_string() }),
+        }
+    }
+    json!({
+        "disk": want(&plan.disk),
+        "logger": want(&plan.logger),
+        "replayer": want(&plan.replayer),
+        "fetcher": want(&plan.fetcher),
+        "syncer": want(&plan.syncer),
+        "export": want(&plan.export),
+    })
+}

@@ -1,0 +1,235 @@
+//! Carrying out a plan: own history first, then the workers, then files and indicators.
+//!
+//! The order matters. A change of the own history is durable before a worker relies on it; the role
+//! is announced before the first record is written; a worker that has to end is told before
+//! another one is started; indicators come last, because they only describe.
+
+use tokio::sync::watch;
+use tree::{Tree, key};
+
+use super::logger_place::Reins;
+use super::{ResourceLoop, logger_place, same_fetch, same_replay};
+use crate::job::{ChainEnd, FetchJob, LoggerJob, LoggerLimits, ReplayJob};
+use crate::plan::{ExportWant, LoggerWant, ResourcePlan, Step, Want};
+use crate::ports::{KeyChange, Keys, KeysError};
+use crate::worker::{fetcher, replayer};
+
+impl ResourceLoop {
+    /// Carries out `plan`, which was made from `tree`.
+    pub(super) async fn apply(&mut self, plan: ResourcePlan, tree: &Tree) {
+        for log in &plan.finished {
+            self.parts.site.shelf.finish(log);
+        }
+        if let Err(error) = self.change_history(&plan, tree).await {
+            // Nothing may rely on a history that is not stored; the next round tries again.
+            tracing::error!(res = %self.res(), %error, "own keys not stored");
+            self.show(plan);
+            return;
+        }
+        if self.disk.steer(&plan.disk).await {
+            self.parts.bell.notify_one();
+        }
+        self.steer_export(&plan.export);
+        self.steer_logger(&plan.logger);
+        self.steer_replayer(&plan);
+        self.steer_fetcher(&plan);
+        for log in &plan.drop_logs {
+            match self.parts.site.shelf.delete(log).await {
+                Ok(()) => tracing::info!(res = %self.res(), %log, "log deleted"),
+                Err(error) => tracing::error!(res = %self.res(), %log, %error, "log not deleted"),
+            }
+        }
+        if !plan.indicators.is_empty() {
+            self.parts.keys.commit_lazy(plan.indicators.clone());
+        }
+        self.show(plan);
+    }
+
+    fn show(&self, plan: ResourcePlan) {
+        *self.parts.desk.plan.lock() = Some(plan);
+    }
+
+    /// Stores what the plan says about the own history. The following round sees it.
+    async fn change_history(&self, plan: &ResourcePlan, tree: &Tree) -> Result<(), KeysError> {
+        let mut changes: Vec<KeyChange> = Vec::new();
+        for step in &plan.steps {
+            match step {
+                Step::Follow { log } => {
+                    tracing::info!(res = %self.res(), %log, "goes on with the next log");
+                    let path = key::replay(self.res(), self.here());
+                    changes.push((path, Some(format!("{log},0,0"))));
+                }
+                Step::Relink { end, pred } => {
+                    changes.extend(self.relink(tree, end, pred.as_ref()));
+                }
+            }
+        }
+        changes.extend(plan.keys.iter().cloned());
+        if changes.is_empty() {
+            return Ok(());
+        }
+        self.parts.keys.commit(changes).await?;
+        self.parts.bell.notify_one();
+        Ok(())
+    }
+
+    /// The version link that is true, and for an own log its length.
+    fn relink(&self, tree: &Tree, end: &ChainEnd, pred: Option<&ChainEnd>) -> Vec<KeyChange> {
+        tracing::info!(res = %self.res(), log = %end.log, len = end.len, "version link corrected");
+        let link = end.version_link(pred).to_string();
+        let path = key::version(self.res(), end.log.seq, self.here());
+        let mut changes = vec![(path, Some(link))];
+        let own = end.log.creator == *self.here();
+        let path = key::log(self.res(), &end.log);
+        let len = end.len.to_string();
+        let deleted = tree.get(&path).is_some_and(tree::Entry::is_tombstone);
+        if own && !deleted && tree.text(path.as_str()) != Some(len.as_str()) {
+            changes.push((path, Some(len)));
+        }
+        changes
+    }
+
+    fn steer_export(&mut self, want: &Want<ExportWant>) {
+        let exports = self.parts.exports.clone();
+        match want {
+            Want::Run(job) => {
+                let grip = self.parts.desk.grip.lock().clone();
+                if let Some(grip) = grip {
+                    self.open_export(&job.name, grip);
+                }
+            }
+            Want::Rest(_) => {
+                let Some(name) = self.exported.clone() else {
+                    return;
+                };
+                let stopping = self.parts.host.borrow().stopping;
+                // A stopping daemon cannot wait for clients; a role that moves away does.
+                if stopping || !self.logger.is_busy() {
+                    exports.cut(&name);
+                } else if exports.states().get(&name).is_some_and(|e| !e.closing) {
+                    tracing::info!(res = %self.res(), export = %name, "closing");
+                    exports.begin_close(&name);
+                    self.parts.bell.notify_one();
+                }
+            }
+        }
+    }
+
+    fn open_export(&mut self, name: &str, grip: logger_place::Grip) {
+        let exports = &self.parts.exports;
+        match exports.states().get(name) {
+            Some(state) if state.closing => {
+                exports.cancel_close(name);
+            }
+            Some(_) => return,
+            None => match exports.add(name, grip.device) {
+                Ok(()) => {
+                    tracing::info!(res = %self.res(), export = %name, "opened");
+                    self.exported = Some(name.to_owned());
+                }
+                Err(error) => tracing::error!(res = %self.res(), %error, "not exported"),
+            },
+        }
+        self.parts.bell.notify_one();
+    }
+
+    fn steer_logger(&mut self, want: &Want<LoggerWant>) {
+        if let Want::Run(job) = want
+            && self.logger.is_busy()
+        {
+            self.steer_running_logger(job);
+            return;
+        }
+        let (now, bell) = (self.now(), self.bell());
+        let Some(replica) = self.disk.replica() else {
+            self.logger.stop();
+            return;
+        };
+        let (site, desk, ring) = (
+            self.parts.site.clone(),
+            self.parts.desk.clone(),
+            bell.clone(),
+        );
+        self.logger.steer(
+            want,
+            now,
+            &mut self.tasks,
+            &bell,
+            |_, _| true,
+            |want, stop| {
+                let job = LoggerJob {
+                    log: want.log,
+                    pred: want.pred,
+                    replica,
+                    size: want.size,
+                    limits: LoggerLimits::default(),
+                };
+                let (progress, seen) = watch::channel(None);
+                let reins = Reins { progress, stop };
+                (seen, logger_place::work(job, site, desk, ring, reins))
+            },
+        );
+    }
+
+    fn steer_running_logger(&self, job: &LoggerWant) {
+        let grip = self.parts.desk.grip.lock().clone();
+        let (Some(grip), Some(progress)) = (grip, self.logger.progress().flatten()) else {
+            return;
+        };
+        if progress.durable.log != job.log && progress.rotating.is_none() {
+            grip.rotate(job.log.clone());
+        }
+        if grip.device.size() < job.size {
+            grip.resize(job.size);
+        }
+    }
+
+    fn steer_replayer(&mut self, plan: &ResourcePlan) {
+        let (now, bell) = (self.now(), self.bell());
+        let Some(replica) = self.disk.replica() else {
+            self.replayer.stop();
+            return;
+        };
+        let site = self.parts.site.clone();
+        self.replayer.steer(
+            &plan.replayer,
+            now,
+            &mut self.tasks,
+            &bell,
+            same_replay,
+            |want, stop| {
+                let job = ReplayJob {
+                    log: want.log,
+                    start: want.start,
+                    dirty_end: want.dirty_end,
+                    replica,
+                    bound: want.bound,
+                };
+                let (progress, seen) = watch::channel(job.first_progress());
+                (seen, replayer::replay(job, site, stop, progress))
+            },
+        );
+    }
+
+    fn steer_fetcher(&mut self, plan: &ResourcePlan) {
+        let (now, bell) = (self.now(), self.bell());
+        let site = self.parts.site.clone();
+        self.fetcher.steer(
+            &plan.fetcher,
+            now,
+            &mut self.tasks,
+            &bell,
+            same_fetch,
+            |want, stop| {
+                let job = FetchJob {
+                    log: want.log,
+                    from: want.from,
+                    pred: want.pred,
+                    afresh: want.afresh,
+                };
+                let (progress, seen) = watch::channel(job.first_progress());
+                (seen, fetcher::fetch(job, site, stop, progress))
+            },
+        );
+    }
+}

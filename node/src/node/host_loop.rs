@@ -1,0 +1,127 @@
+//! What concerns the host as a whole: heartbeat, space, who can be reached, when a start is over,
+//! indicators of the host, deletions nobody needs any more.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use storage::{SpaceGauge, SpaceLimits};
+use tree::{Host, Key, key, ns_to_text};
+
+use super::{Hub, dispatch};
+use crate::facts::SpaceFacts;
+use crate::plan::report;
+use crate::ports::{Keys, Lane, blocking};
+
+/// Signs of life asked for by peers come at most this often.
+const HEARTBEAT_PAUSE_MIN: Duration = Duration::from_millis(100);
+
+/// How often deletions are looked through.
+const COLLECT_EVERY: Duration = Duration::from_secs(60);
+
+/// Publishes `actual-<me>/time` now and then, and at once when somebody asks.
+pub(super) async fn heartbeat(hub: Arc<Hub>) {
+    let path = key::of_host(Key::Time, &hub.here);
+    let clock = hub.ports.clock.clone();
+    loop {
+        let now = ns_to_text(hub.keys.now_ns());
+        hub.keys.commit_lazy(vec![(path.clone(), Some(now))]);
+        clock.sleep(HEARTBEAT_PAUSE_MIN).await;
+        tokio::select! {
+            biased;
+            () = hub.poked.notified() => {}
+            () = clock.sleep(hub.config.heartbeat) => {}
+        }
+    }
+}
+
+/// Keeps the facts about the host up to date. Runs until it is dropped.
+pub(super) async fn run(hub: Arc<Hub>) {
+    let clock = hub.ports.clock.clone();
+    let started = clock.mono();
+    let mut gauge = SpaceGauge::new(limits(&hub.config.free_bytes));
+    let mut collect_at = started + COLLECT_EVERY;
+    let mut gossip = hub.gossip.facts();
+    loop {
+        let space = space(&hub, &mut gauge).await;
+        let members: BTreeSet<Host> = {
+            let tree = hub.keys.read();
+            dispatch::addresses(&tree, &hub.here).into_keys().collect()
+        };
+        let facts = gossip.borrow_and_update().clone();
+        let now = clock.mono();
+        let all_heard = members.iter().all(|peer| facts.exchanged.contains(peer));
+        let waited = now >= started + hub.config.grace;
+        hub.facts.send_if_modified(|held| {
+            let mut new = held.clone();
+            new.grace_over |= all_heard || waited;
+            new.connected = facts.connected.clone();
+            new.space = space.unwrap_or(held.space);
+            let differs = new.grace_over != held.grace_over
+                || new.connected != held.connected
+                || new.space != held.space;
+            *held = new;
+            differs
+        });
+        publish(&hub);
+        if now >= collect_at {
+            collect_at = now + COLLECT_EVERY;
+            hub.gossip.collect(&members);
+        }
+        let grace_left = (started + hub.config.grace).saturating_sub(now);
+        let pause = match grace_left.is_zero() {
+            true => hub.config.round,
+            false => hub.config.round.min(grace_left),
+        };
+        tokio::select! {
+            biased;
+            // The gossip lives as long as the hub.
+            Ok(()) = gossip.changed() => {}
+            () = clock.sleep(pause) => {}
+        }
+    }
+}
+
+fn publish(hub: &Hub) {
+    let facts = hub.facts();
+    if facts.stopping {
+        // The last word is spoken by the stop itself.
+        return;
+    }
+    let changes = report::of_host(&hub.keys.read(), &facts, &hub.here);
+    if !changes.is_empty() {
+        hub.keys.commit_lazy(changes);
+    }
+}
+
+/// How much space is left in the state directory; `None` when it cannot be asked.
+async fn space(hub: &Hub, gauge: &mut SpaceGauge) -> Option<SpaceFacts> {
+    let (fs, dir) = (hub.ports.fs.clone(), hub.layout.dir().to_owned());
+    let ask = move || fs.free_space(&dir);
+    let asked = blocking(&*hub.ports.exec, &Lane::Misc, ask).await?;
+    match asked {
+        Ok(space) => {
+            let level = gauge.look(space.free, 0).level();
+            let reserve = gauge.limits().sum();
+            Some(SpaceFacts {
+                level,
+                rest: space.free.saturating_sub(reserve),
+                total: space.total.saturating_sub(reserve),
+            })
+        }
+        Err(error) => {
+            tracing::warn!(%error, "the space left is not known");
+            None
+        }
+    }
+}
+
+fn limits(bytes: &[u64; 4]) -> SpaceLimits {
+    let [exhausted, secondary, primary, jammed] = *bytes;
+    SpaceLimits {
+        jammed,
+        primary,
+        secondary,
+        exhausted,
+    }
+}

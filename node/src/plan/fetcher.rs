@@ -1,0 +1,172 @@
+//! When should this host fetch transaction logs, which one, and from whom?
+//!
+//! Walks from the log the own replica stands in towards the newest one and takes the first that is
+//! not completely here; at the newest it stays subscribed. The creator is the first choice as
+//! source, then any member that says it has more than is here; a member with as much or less is
+//! never asked, so no circle can come up. Stops where histories part.
+//!
+//! Never opens a connection or a file; `worker/fetcher.rs` does the work.
+//!
+//! Manual: "The State of MARS" (switches); main-loop reference 4.10; requirement L-C6.
+
+use std::collections::BTreeSet;
+
+use tree::key::Switch;
+use tree::{Host, LogName};
+
+use super::cursor::{self, Cursor, Next};
+use super::role::Role;
+use super::{Ask, FetchWant, Reason, Want};
+use crate::facts::LocalLog;
+use crate::job::ChainEnd;
+
+/// How many logs ahead of replay are looked at in one decision.
+const LOGS_AHEAD_MAX: usize = 1000;
+
+/// The fetcher this host should have, or why it should have none.
+pub fn want(ask: &Ask<'_>, role: &Role, cursor: Option<&Cursor>) -> Want<FetchWant> {
+    match may_run(ask, role) {
+        Err(reason) => Want::Rest(reason),
+        Ok(()) => match cursor {
+            None => Want::Rest(Reason::NoReplayPosition),
+            Some(cursor) => from_gap(ask, cursor),
+        },
+    }
+}
+
+fn may_run(ask: &Ask<'_>, role: &Role) -> Result<(), Reason> {
+    let seen = &ask.seen;
+    if ask.all.stopping {
+        return Err(Reason::Stopping);
+    }
+    if !seen.is_member(seen.here) {
+        return Err(Reason::NotMember);
+    }
+    if ask.own.logger.is_busy() {
+        return Err(Reason::OwnLog);
+    }
+    if let Role::MayBegin(_) = role {
+        return Err(Reason::BecomesPrimary);
+    }
+    for switch in [Switch::Attach, Switch::Fetch] {
+        if !ask.todo(switch) {
+            return Err(Reason::SwitchedOff(switch));
+        }
+    }
+    Ok(())
+}
+
+/// Finds the first log that is not completely here.
+fn from_gap(ask: &Ask<'_>, cursor: &Cursor) -> Want<FetchWant> {
+    if let Some(damage) = damage_of(ask, cursor) {
+        return afresh(ask, cursor, damage);
+    }
+    let mut log = cursor.at.log.clone();
+    let mut pred = cursor::pred_of(ask, &log, ask.seen.version(log.seq, ask.seen.here).as_ref());
+    let mut next = cursor.next.clone();
+    for _ in 0..LOGS_AHEAD_MAX {
+        match next {
+            Next::Fork(reason) | Next::Hole(reason) => return Want::Rest(reason),
+            Next::After { len, .. } => return from_source(ask, &log, pred, Some(len)),
+            Next::Open => return newest(ask, &log, pred),
+            Next::Ready { log: after, .. } => {
+                pred = ask.own.logs.get(&log).map(|local| end_of(&log, local));
+                log = after;
+                next = cursor::next(ask, &log, ask.own.logs.get(&log));
+            }
+        }
+    }
+    Want::Rest(Reason::UpToDate)
+}
+
+fn end_of(log: &LogName, local: &LocalLog) -> ChainEnd {
+    ChainEnd {
+        log: log.clone(),
+        len: local.len,
+        digest: local.digest,
+    }
+}
+
+/// Nothing follows this log yet, so it may grow.
+fn newest(ask: &Ask<'_>, log: &LogName, pred: Option<ChainEnd>) -> Want<FetchWant> {
+    if log.creator == *ask.seen.here {
+        return Want::Rest(Reason::UpToDate);
+    }
+    let sealed = ask.own.logs.get(log).is_some_and(|local| local.sealed);
+    if sealed {
+        return Want::Rest(Reason::UpToDate);
+    }
+    from_source(ask, log, pred, None)
+}
+
+/// Chooses the member to ask for `log`.
+fn from_source(
+    ask: &Ask<'_>,
+    log: &LogName,
+    pred: Option<ChainEnd>,
+    final_len: Option<u64>,
+) -> Want<FetchWant> {
+    let have = ask.own.logs.get(log).map_or(0, |local| local.len);
+    if let Some(from) = source(ask, log, have) {
+        return Want::Run(FetchWant {
+            log: log.clone(),
+            from,
+            pred,
+            afresh: false,
+        });
+    }
+    if ask.seen.log_deleted(log) && have < final_len.unwrap_or(0) {
+        return Want::Rest(Reason::Hole {
+            at: log.at(have),
+            next: log.seq + 1,
+        });
+    }
+    Want::Rest(Reason::NoSource(log.clone()))
+}
+
+/// The creator if it can be reached, else a member with more than `have` bytes; those that failed
+/// lately only when nobody else is left.
+fn source(ask: &Ask<'_>, log: &LogName, have: u64) -> Option<Host> {
+    let seen = &ask.seen;
+    let members = seen.members();
+    let has_more = |host: &&Host| {
+        let link = seen.version(log.seq, host);
+        link.is_some_and(|link| link.log == *log && link.len > have)
+    };
+    let reachable: BTreeSet<&Host> = members
+        .iter()
+        .filter(|host| *host != seen.here && ask.all.connected.contains(*host))
+        .collect();
+    let creator = reachable.get(&log.creator).copied();
+    let others = reachable.iter().copied().filter(has_more);
+    let order: Vec<&Host> = creator
+        .into_iter()
+        .chain(others.filter(|host| **host != log.creator))
+        .collect();
+    let fresh = order.iter().find(|host| !ask.own.avoid.contains(**host));
+    fresh.or(order.first()).map(|host| (*host).clone())
+}
+
+/// The first damaged copy of a log of somebody else.
+fn damage_of(ask: &Ask<'_>, cursor: &Cursor) -> Option<LogName> {
+    let damaged = |(log, local): &(&LogName, &LocalLog)| {
+        log.seq >= cursor.at.log.seq && local.damaged.is_some() && log.creator != *ask.seen.here
+    };
+    let found = ask.own.logs.iter().find(damaged);
+    found.map(|(log, _)| log.clone())
+}
+
+/// Brings a damaged log once more.
+fn afresh(ask: &Ask<'_>, cursor: &Cursor, log: LogName) -> Want<FetchWant> {
+    let own = ask.seen.version(log.seq, ask.seen.here);
+    let pred = cursor::pred_of(ask, &log, own.as_ref());
+    match source(ask, &log, 0) {
+        Some(from) => Want::Run(FetchWant {
+            log,
+            from,
+            pred,
+            afresh: true,
+        }),
+        None => Want::Rest(Reason::Damaged(log.at(cursor.have()))),
+    }
+}

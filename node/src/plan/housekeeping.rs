@@ -1,0 +1,145 @@
+//! Which logs, links and files does nobody need any more, and what does this host owe the others?
+//!
+//! Deletes a local log file when its key was deleted and no own worker can need it. The actual
+//! primary deletes logs all members have replayed (the part of `marsadm cron` that must not wait
+//! for an operator), and version links one log later.
+//!
+//! Manual: "Deletion of old Transaction Logs"; marsadm reference 8.2; invariant 25.
+
+use tree::{Host, LogName, Path, ReplayPos, VersionLink, key};
+
+use super::cursor::{Cursor, Next};
+use super::{Ask, Want};
+use crate::ports::KeyChange;
+
+/// Local log files to remove.
+pub fn logs_to_drop(ask: &Ask<'_>, cursor: Option<&Cursor>) -> Vec<LogName> {
+    if has_left(ask) {
+        return ask.own.logs.keys().cloned().collect();
+    }
+    let Some(cursor) = cursor else {
+        return Vec::new();
+    };
+    let busy = [
+        ask.own.logger.log(),
+        ask.own.replayer.log(),
+        ask.own.fetcher.log(),
+    ];
+    ask.own
+        .logs
+        .keys()
+        .filter(|log| !busy.contains(&Some(log)))
+        .filter(|log| ask.seen.log_deleted(log) || is_forgotten(ask, log))
+        .filter(|log| !is_needed(cursor, log))
+        .cloned()
+        .collect()
+}
+
+/// `leave-resource` has deleted the membership of this host, and everybody has stopped.
+fn has_left(ask: &Ask<'_>) -> bool {
+    let path = key::data(ask.seen.res, ask.seen.here);
+    // A key that was never seen may be a tree that is still being restored; only a deletion counts.
+    let deleted = ask.seen.tree.get(&path).is_some_and(|e| e.is_tombstone());
+    let own = ask.own;
+    let idle = !own.logger.is_busy() && !own.replayer.is_busy() && !own.fetcher.is_busy();
+    deleted && idle && own.export.is_none()
+}
+
+/// The replica stands in it, or goes on with it next.
+fn is_needed(cursor: &Cursor, log: &LogName) -> bool {
+    let next = match &cursor.next {
+        Next::Ready { log, .. } | Next::After { log, .. } => Some(log),
+        _ => None,
+    };
+    *log == cursor.at.log || next == Some(log)
+}
+
+/// The deletion of this log was seen by everybody, so that even its trace is gone.
+fn is_forgotten(ask: &Ask<'_>, log: &LogName) -> bool {
+    let unknown = ask.seen.tree.get(&key::log(ask.seen.res, log)).is_none();
+    unknown && lowest_needed(ask).is_some_and(|seq| log.seq < seq)
+}
+
+/// The lowest log number any host with a replay position still needs; `None` when one of them
+/// cannot be read, or there is none.
+fn lowest_needed(ask: &Ask<'_>) -> Option<u64> {
+    let prefix = format!("{}replay-", key::resource_prefix(ask.seen.res));
+    let mut lowest = None;
+    for (_, text) in ask.seen.tree.texts(&prefix) {
+        let pos: ReplayPos = text.parse().ok()?;
+        lowest = Some(lowest.unwrap_or(u64::MAX).min(pos.log.seq));
+    }
+    // A member that has no replay position yet may need anything.
+    let members = ask.seen.members();
+    let all_known = members.iter().all(|host| ask.seen.replay(host).is_some());
+    lowest.filter(|_| all_known)
+}
+
+/// Keys to be stored durably: what may be deleted cluster-wide.
+pub fn keys(ask: &Ask<'_>, cursor: Option<&Cursor>) -> Vec<KeyChange> {
+    let writes = ask.own.logger.is_busy() && ask.config.delete_logs;
+    if cursor.is_none() || !writes {
+        return Vec::new();
+    }
+    let Some(lowest) = lowest_needed(ask) else {
+        return Vec::new();
+    };
+    let logs = ask.seen.logs();
+    let last = logs.iter().map(|log| log.seq).max().unwrap_or(0);
+    let mut gone: Vec<KeyChange> = Vec::new();
+    for log in logs.iter().filter(|log| log.seq < lowest.min(last)) {
+        let path = key::log(ask.seen.res, log);
+        if !is_old(ask, &path) {
+            break;
+        }
+        gone.push((path, None));
+    }
+    gone.extend(old_links(ask, lowest));
+    gone
+}
+
+/// Version links are kept for one log more than the logs themselves: the chain hangs on them.
+fn old_links(ask: &Ask<'_>, lowest: u64) -> Vec<KeyChange> {
+    let prefix = key::version_prefix(ask.seen.res);
+    let mut gone = Vec::new();
+    for (path, text) in ask.seen.tree.texts(&prefix) {
+        let Ok(link) = text.parse::<VersionLink>() else {
+            continue;
+        };
+        if link.log.seq + 1 >= lowest || !is_old(ask, path) {
+            continue;
+        }
+        gone.push((path.clone(), None));
+    }
+    gone
+}
+
+/// Was the key last written longer ago than logs are kept?
+fn is_old(ask: &Ask<'_>, path: &Path) -> bool {
+    let keep = u64::try_from(ask.config.keep_logs.as_nanos()).unwrap_or(u64::MAX);
+    let written = ask.seen.tree.get(path).map_or(u64::MAX, |e| e.stamp.ns);
+    written.saturating_add(keep) <= ask.all.now_ns
+}
+
+/// Is this host about to be, or already, actual primary? Stored durably before the first record is
+/// written, because others may only take the role when it is taken back.
+pub fn is_primary(ask: &Ask<'_>, logger_wanted: &Want<super::LoggerWant>) -> bool {
+    ask.own.logger.is_busy() || ask.own.export.is_some() || logger_wanted.job().is_some()
+}
+
+/// `is-primary` = 1, before the first record is written.
+pub fn role_key(ask: &Ask<'_>, logger: &Want<super::LoggerWant>) -> Option<KeyChange> {
+    let begins = logger.job().is_some() && !ask.own.logger.is_busy();
+    let known = ask.seen.is_actual_primary(ask.seen.here);
+    let path = key::actual(ask.seen.res, ask.seen.here, "is-primary");
+    (begins && !known).then(|| (path, Some("1".to_owned())))
+}
+
+/// Who may hold the role besides this host, for messages.
+pub fn other_primaries(ask: &Ask<'_>) -> Vec<Host> {
+    let seen = &ask.seen;
+    seen.members()
+        .into_iter()
+        .filter(|host| host != seen.here && seen.is_actual_primary(host))
+        .collect()
+}

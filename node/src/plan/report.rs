@@ -1,0 +1,226 @@
+//! Which indicators should this host publish, so that `view` can be computed from the tree alone?
+//!
+//! Compares what is true with what the tree says and returns the differences only. Progress of
+//! logs, replay and sync is published by the workers themselves; here are the lamps (`is-…`), the
+//! figures and the messages.
+//!
+//! Manual: "The State of MARS"; main-loop reference 3.2, 3.6, 3.7.
+
+use tree::{Host, Path, Tree, key};
+
+use super::cursor::{self, Cursor};
+use super::{Ask, Reason, ResourcePlan, housekeeping};
+use crate::facts::Facts;
+use crate::job::Ended;
+use crate::ports::KeyChange;
+
+/// An indicator is written again at this age even if it has not changed: commands that need to
+/// know the role of a host for sure ask for a fresh `is-primary` (marsadm reference 5.5).
+const ROLE_REFRESH_NS: u64 = 20 * tree::stamp::SECOND_NS;
+
+/// Error number published for a damaged log (EBADMSG).
+const CODE_DAMAGED: i32 = -74;
+
+/// Error number published for a failed disk (EIO).
+const CODE_IO: i32 = -5;
+
+/// Version of the layout of the tree.
+const TREE_VERSION: &str = "0.1";
+
+/// Feature version, strategy version, and the mask of digests and compressions: CRC32C.
+const FEATURES: &str = "4,5,0x00040000";
+
+/// The digest in use, as a flag.
+const USED_DIGEST: &str = "0x00040000";
+
+/// Collects what differs from the tree.
+struct Differences<'a> {
+    tree: &'a Tree,
+    changes: Vec<KeyChange>,
+}
+
+impl Differences<'_> {
+    fn set(&mut self, path: Path, text: impl Into<String>) {
+        let text = text.into();
+        if self.tree.text(path.as_str()) != Some(text.as_str()) {
+            self.changes.push((path, Some(text)));
+        }
+    }
+
+    /// A figure nobody needs to see while it is zero.
+    fn set_unless_zero(&mut self, path: Path, number: u64) {
+        if number != 0 || self.tree.text(path.as_str()).is_some() {
+            self.set(path, number.to_string());
+        }
+    }
+}
+
+/// The indicators of one resource that have to be written.
+pub fn indicators(ask: &Ask<'_>, plan: &ResourcePlan, cursor: Option<&Cursor>) -> Vec<KeyChange> {
+    let seen = &ask.seen;
+    if !seen.is_member(seen.here) {
+        return Vec::new();
+    }
+    let mut out = Differences {
+        tree: seen.tree,
+        changes: Vec::new(),
+    };
+    lamps(ask, plan, &mut out);
+    figures(ask, cursor, &mut out);
+    messages(ask, plan, cursor, &mut out);
+    out.changes
+}
+
+fn flag(on: bool) -> &'static str {
+    if on { "1" } else { "0" }
+}
+
+fn lamps(ask: &Ask<'_>, plan: &ResourcePlan, out: &mut Differences<'_>) {
+    let (res, here, own) = (ask.seen.res, ask.seen.here, ask.own);
+    let at = |name| key::actual(res, here, name);
+    let open = own.export.is_some_and(|export| !export.closing);
+    out.set(at("is-attached"), flag(own.disk_bytes.is_some()));
+    out.set(at("is-replaying"), flag(own.replayer.is_busy()));
+    out.set(at("is-copying"), flag(own.fetcher.is_busy()));
+    out.set(at("is-syncing"), flag(own.syncer.is_busy()));
+    out.set(at("if-on"), flag(open));
+    let jammed = ask.all.space.level >= 4;
+    out.set(at("has-emergency"), flag(jammed || own.bypassing));
+    out.set(at("is-emergency"), flag(own.bypassing));
+    let primary = flag(housekeeping::is_primary(ask, &plan.logger));
+    let path = at("is-primary");
+    let stale = ask.seen.tree.get(&path).is_none_or(|entry| {
+        entry.stamp.ns.saturating_add(ROLE_REFRESH_NS) <= ask.all.now_ns
+            || entry.text() != Some(primary)
+    });
+    if stale {
+        out.changes.push((path, Some(primary.to_owned())));
+    }
+}
+
+fn figures(ask: &Ask<'_>, cursor: Option<&Cursor>, out: &mut Differences<'_>) {
+    let (res, here, own) = (ask.seen.res, ask.seen.here, ask.own);
+    let at = |name| key::actual(res, here, name);
+    let opens = own.export.map_or(0, |export| export.opens);
+    out.set(at("open-count"), opens.to_string());
+    let disk_error = own.disk_error.as_ref().map_or(0, |(code, _)| *code);
+    out.set(at("disk-error"), disk_error.to_string());
+    out.set(at("replay-code"), replay_code(ask, cursor).to_string());
+    out.set_unless_zero(at("amount-replay_rate"), own.rates.replay_kib);
+    out.set_unless_zero(at("amount-file_rate"), own.rates.fetch_kib);
+    out.set_unless_zero(at("amount-sync_rate"), own.rates.sync_kib);
+    out.set_unless_zero(at("amount-if_rate"), own.rates.device_kib);
+    if let Some(bytes) = own.disk_bytes {
+        out.set(key::actsize(res, here), bytes.to_string());
+    }
+}
+
+/// 0 running or waiting for more, 1 everything applied, 2 incomplete, negative damaged.
+fn replay_code(ask: &Ask<'_>, cursor: Option<&Cursor>) -> i32 {
+    let own = ask.own;
+    match own.replayer.last() {
+        Some(Ended::Damaged { .. }) => return CODE_DAMAGED,
+        Some(Ended::DiskFailed(_) | Ended::LogFailed(_)) => return CODE_IO,
+        _ => {}
+    }
+    let damaged = cursor.is_some_and(|at| at.local.as_ref().is_some_and(|l| l.damaged.is_some()));
+    if damaged {
+        return CODE_DAMAGED;
+    }
+    if own.logger.is_busy() || own.replayer.is_busy() {
+        return 0;
+    }
+    match cursor {
+        Some(cursor) if cursor.is_applied() && cursor.local.is_some() => 1,
+        _ => 2,
+    }
+}
+
+/// Messages for people, each under a fixed name; `OK` when the condition has ceased.
+fn messages(
+    ask: &Ask<'_>,
+    plan: &ResourcePlan,
+    cursor: Option<&Cursor>,
+    out: &mut Differences<'_>,
+) {
+    let fork = cursor::fork_of(cursor);
+    say(
+        ask,
+        out,
+        "err-splitbrain-detected",
+        fork.map(ToString::to_string),
+    );
+    let hole = plan
+        .fetcher
+        .reason()
+        .filter(|r| matches!(r, Reason::Hole { .. }));
+    say(
+        ask,
+        out,
+        "err-log-not-contiguous",
+        hole.map(ToString::to_string),
+    );
+    let damage = match (ask.own.replayer.last(), plan.replayer.reason()) {
+        (Some(ended @ Ended::Damaged { .. }), _) => Some(ended.to_string()),
+        (_, Some(reason @ Reason::Damaged(_))) => Some(reason.to_string()),
+        _ => None,
+    };
+    say(ask, out, "err-replay-stop", damage);
+    let level = ask.all.space.level;
+    let low = (level >= 1).then(|| Reason::SpaceLow(level).to_string());
+    say(ask, out, "wrn-space-low", low);
+    let disk = ask.own.disk_error.as_ref().map(|(_, text)| text.clone());
+    say(ask, out, "err-disk", disk);
+}
+
+/// Sets one message, keeping the stamps of its first occurrence.
+fn say(ask: &Ask<'_>, out: &mut Differences<'_>, name: &'static str, text: Option<String>) {
+    let path = key::message(ask.seen.res, ask.seen.here, name);
+    let now = ask.all.now_ns;
+    message(out, path, now, text);
+}
+
+fn message(out: &mut Differences<'_>, path: Path, now_ns: u64, text: Option<String>) {
+    let shown = out.tree.text(path.as_str());
+    match text {
+        None if shown.is_some_and(|old| old != "OK") => out.set(path, "OK"),
+        None => {}
+        Some(text) => {
+            let same = shown.and_then(|old| old.splitn(3, ' ').nth(2)) == Some(text.as_str());
+            if !same {
+                let stamp = tree::ns_to_text(now_ns);
+                out.set(path, format!("{stamp} {stamp} {text}"));
+            }
+        }
+    }
+}
+
+/// The indicators of the host itself that have to be written. The heartbeat is not among them.
+pub fn of_host(tree: &Tree, facts: &Facts, here: &Host) -> Vec<KeyChange> {
+    let mut out = Differences {
+        tree,
+        changes: Vec::new(),
+    };
+    let mut set = |name: &str, text: String| {
+        if let Ok(path) = key::host_actual(here, name) {
+            out.set(path, text);
+        }
+    };
+    const GIB: u64 = 1 << 30;
+    set("alive", flag(!facts.stopping).to_owned());
+    set("tree", TREE_VERSION.to_owned());
+    set("features", FEATURES.to_owned());
+    set("usable", FEATURES.to_owned());
+    set(
+        "buildtag",
+        concat!("mars-", env!("CARGO_PKG_VERSION")).to_owned(),
+    );
+    set("used-log-digest", USED_DIGEST.to_owned());
+    set("used-net-digest", USED_DIGEST.to_owned());
+    set("used-log-compression", "0".to_owned());
+    set("used-net-compression", "0".to_owned());
+    set("emergency", facts.space.level.to_string());
+    set("rest-space", (facts.space.rest / GIB).to_string());
+    set("total-space", (facts.space.total / GIB).to_string());
+    out.changes
+}

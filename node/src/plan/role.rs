@@ -1,0 +1,192 @@
+//! Who is primary, and when does this host become it?
+//!
+//! *Designated* is what the operator wants (`primary`), *actual* is who runs a logger and has the
+//! device. A planned handover ends with equal final positions and digests on both sides before the
+//! new host begins its own log; a forced one (designated with the fetch switch off) begins it with
+//! what is here, never in another host's log, and the fork that may follow is seen by all.
+//! Never does anything by itself about a fork.
+//!
+//! Manual: "Switching Primary / Secondary Roles"; main-loop reference 4.7, 4.11.2, 4.17.
+
+use tree::LogName;
+use tree::key::Switch;
+
+use super::cursor::{self, Cursor, Next};
+use super::{Ask, LoggerWant, Reason};
+
+/// The part this host plays for a resource.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// Not designated, or not allowed to: be a secondary.
+    Secondary(Reason),
+    /// Designated, but something has to happen first.
+    NotYetPrimary(Reason),
+    /// Designated, and nothing stands against beginning this log.
+    MayBegin(LoggerWant),
+    /// The logger runs, and the operator still wants it.
+    Primary,
+    /// The logger runs, but the role moves away.
+    Leaving(Reason),
+}
+
+impl Role {
+    /// May the replica go on to the logs of others?
+    pub fn may_follow(&self) -> bool {
+        matches!(self, Role::Secondary(_) | Role::NotYetPrimary(_))
+    }
+
+    /// Is the operator's wish that this host writes?
+    pub fn is_designated(&self) -> bool {
+        matches!(
+            self,
+            Role::NotYetPrimary(_) | Role::MayBegin(_) | Role::Primary
+        )
+    }
+
+    /// Why this host does not write, if it does not.
+    pub fn reason(&self) -> Option<&Reason> {
+        match self {
+            Role::Secondary(reason) | Role::NotYetPrimary(reason) | Role::Leaving(reason) => {
+                Some(reason)
+            }
+            Role::MayBegin(_) | Role::Primary => None,
+        }
+    }
+}
+
+/// The part this host should play.
+pub fn of(ask: &Ask<'_>, cursor: Option<&Cursor>) -> Role {
+    let running = ask.own.logger.is_busy();
+    match designated_here(ask) {
+        Err(reason) if running => Role::Leaving(reason),
+        Err(reason) => Role::Secondary(reason),
+        Ok(()) if running => Role::Primary,
+        Ok(()) => match takeover(ask, cursor) {
+            Ok(job) => Role::MayBegin(job),
+            Err(reason) => Role::NotYetPrimary(reason),
+        },
+    }
+}
+
+fn designated_here(ask: &Ask<'_>) -> Result<(), Reason> {
+    let seen = &ask.seen;
+    if ask.all.stopping {
+        return Err(Reason::Stopping);
+    }
+    if !seen.is_member(seen.here) {
+        return Err(Reason::NotMember);
+    }
+    match seen.designated_primary() {
+        None => return Err(Reason::NoPrimaryDesignated),
+        Some(other) if other != *seen.here => return Err(Reason::OtherDesignated(other)),
+        Some(_) => {}
+    }
+    if !ask.todo(Switch::Attach) {
+        return Err(Reason::SwitchedOff(Switch::Attach));
+    }
+    Ok(())
+}
+
+/// The log to begin, or what stands against it.
+fn takeover(ask: &Ask<'_>, cursor: Option<&Cursor>) -> Result<LoggerWant, Reason> {
+    let seen = &ask.seen;
+    if !ask.all.grace_over {
+        return Err(Reason::JustStarted);
+    }
+    let cursor = cursor.ok_or(Reason::NoReplayPosition)?;
+    let size = seen.size().ok_or(Reason::NotMember)?;
+    if !seen.is_synced(seen.here) {
+        return Err(Reason::NotSynced);
+    }
+    let forced = cursor::is_forced(ask);
+    if let Some(log) = first_log(ask, cursor) {
+        let own = seen.version(log.seq, seen.here);
+        let pred = cursor::pred_of(ask, &log, own.as_ref());
+        return Ok(LoggerWant { log, pred, size });
+    }
+    is_consistent(ask, cursor, forced)?;
+    if !forced {
+        nothing_comes_first(ask, cursor)?;
+        others_have_released(ask, cursor)?;
+    }
+    let pred = cursor
+        .local_end()
+        .ok_or_else(|| Reason::LogMissing(cursor.at.log.clone()))?;
+    let log = LogName::new(cursor.at.log.seq + 1, seen.here);
+    let pred = Some(pred);
+    Ok(LoggerWant { log, pred, size })
+}
+
+/// `create-resource` has just named the first log of the resource; nobody has begun it.
+fn first_log(ask: &Ask<'_>, cursor: &Cursor) -> Option<LogName> {
+    let at = &cursor.at;
+    let fresh = cursor.local.is_none() && at.offset == 0 && at.dirty == 0;
+    let written = ask.seen.log_len(&at.log).unwrap_or(0) > 0;
+    (fresh && at.log.creator == *ask.seen.here && !written).then(|| at.log.clone())
+}
+
+/// Is the disk one state of the past, and has all that is here been applied?
+fn is_consistent(ask: &Ask<'_>, cursor: &Cursor, forced: bool) -> Result<(), Reason> {
+    if let Some(damage) = cursor
+        .local
+        .as_ref()
+        .and_then(|local| local.damaged.clone())
+        && !forced
+        && cursor.at.log.creator != *ask.seen.here
+    {
+        return Err(Reason::Damaged(damage));
+    }
+    if !cursor.is_applied() {
+        return Err(Reason::NotReplayed {
+            at: cursor.at.clean(),
+            end: cursor.end.max(cursor.at.dirty_end().offset),
+        });
+    }
+    let consistent_after = ask.seen.sync_pos(ask.seen.here);
+    match consistent_after {
+        Some(pos) if cursor.at.clean() < pos.dirty_end() => {
+            Err(Reason::Inconsistent(pos.dirty_end()))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn nothing_comes_first(ask: &Ask<'_>, cursor: &Cursor) -> Result<(), Reason> {
+    match &cursor.next {
+        Next::Open => Ok(()),
+        // An own log nobody wrote to, begun right before a crash: a fresh one replaces it.
+        Next::Ready { log, empty: true } if log.creator == *ask.seen.here => Ok(()),
+        Next::Ready { log, .. } => Err(Reason::FollowsFirst(log.clone())),
+        Next::After { len, .. } => Err(Reason::NotFetched {
+            log: cursor.at.log.clone(),
+            have: cursor.have(),
+            want: *len,
+        }),
+        Next::Fork(reason) | Next::Hole(reason) => Err(reason.clone()),
+    }
+}
+
+/// Nobody else writes, and what the last primary wrote is here to the last byte.
+fn others_have_released(ask: &Ask<'_>, cursor: &Cursor) -> Result<(), Reason> {
+    let seen = &ask.seen;
+    let creator = &cursor.at.log.creator;
+    for host in seen.members() {
+        let reachable = ask.all.connected.contains(&host);
+        let concerns_us = reachable || host == *creator;
+        if host != *seen.here && concerns_us && seen.is_actual_primary(&host) {
+            return Err(Reason::OtherPrimary { host, reachable });
+        }
+    }
+    if creator != seen.here {
+        let published = seen.log_len(&cursor.at.log).unwrap_or(0);
+        if published > cursor.have() {
+            return Err(Reason::NotFetched {
+                log: cursor.at.log.clone(),
+                have: cursor.have(),
+                want: published,
+            });
+        }
+        cursor::equals_creator(seen, cursor)?;
+    }
+    Ok(())
+}

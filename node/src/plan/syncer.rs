@@ -1,0 +1,62 @@
+//! When should this host copy the disk of the primary?
+//!
+//! While `syncstatus` is below the size, from the actual primary only: it answers through its
+//! write buffer and says at which log position it read. Replay goes on meanwhile.
+//!
+//! Manual: "Fast Full Sync"; main-loop reference 4.12, invariants 33 to 38.
+
+use tree::key::Switch;
+
+use super::{Ask, Reason, SyncWant, Want, cursor};
+
+/// At this level of emergency nothing is copied to this host any more (main-loop reference 4.15).
+pub const SPACE_LEVEL_MAX: u8 = 3;
+
+/// The syncer this host should have, or why it should have none.
+pub fn want(ask: &Ask<'_>) -> Want<SyncWant> {
+    match decide(ask) {
+        Ok(job) => Want::Run(job),
+        Err(reason) => Want::Rest(reason),
+    }
+}
+
+fn decide(ask: &Ask<'_>) -> Result<SyncWant, Reason> {
+    let seen = &ask.seen;
+    if ask.all.stopping {
+        return Err(Reason::Stopping);
+    }
+    if !seen.is_member(seen.here) {
+        return Err(Reason::NotMember);
+    }
+    if seen.is_synced(seen.here) {
+        return Err(Reason::UpToDate);
+    }
+    let size = seen.size().ok_or(Reason::NotMember)?;
+    let start = seen.sync_status(seen.here).ok_or(Reason::NotSynced)?;
+    for switch in [Switch::Attach, Switch::Sync] {
+        if !ask.todo(switch) {
+            return Err(Reason::SwitchedOff(switch));
+        }
+    }
+    let from = seen
+        .designated_primary()
+        .ok_or(Reason::NoPrimaryDesignated)?;
+    if from == *seen.here || ask.own.logger.is_busy() {
+        return Err(Reason::OwnLog);
+    }
+    if !seen.is_actual_primary(&from) || !ask.all.connected.contains(&from) {
+        return Err(Reason::NoSyncSource(from));
+    }
+    if ask.all.space.level >= SPACE_LEVEL_MAX {
+        return Err(Reason::SpaceLow(ask.all.space.level));
+    }
+    // A sync would not help: the logs needed afterwards belong to another history.
+    let place = cursor::look(ask).ok_or(Reason::NoReplayPosition)?;
+    if let Some(fork) = cursor::fork_of(Some(&place)) {
+        return Err(fork.clone());
+    }
+    if ask.own.disk_bytes.is_none() {
+        return Err(Reason::DiskNotOpen);
+    }
+    Ok(SyncWant { from, start, size })
+}
