@@ -73,7 +73,7 @@ fn readable(mut sent: &[u8]) -> String {
         text += &format!("{} {:#x} {data}\n", number(0), number(4));
         sent = &rest[12 + len..];
     }
-    assert_eq!(sent, [], "bytes behind the last reply");
+    assert_eq!(sent, [0u8; 0], "bytes behind the last reply");
     text
 }
 

@@ -23,7 +23,7 @@ async fn the_open_count_follows_the_clients_that_opened_something() {
     first.gone().await;
     assert_eq!(bench.exports.opens("data"), 1);
     second.ask(cmd::DISC, 0, 0, 0, &[]).await;
-    assert_eq!(second.receive_rest().await, []);
+    assert_eq!(second.receive_rest().await, [0u8; 0]);
     second.gone().await;
     assert_eq!(bench.exports.opens("data"), 0);
 }
@@ -119,7 +119,7 @@ async fn a_client_that_says_goodbye_still_gets_its_replies() {
     bench.until_asked(1).await;
     gate.add_permits(1);
     assert_eq!(client.reply(0).await.cookie, 7);
-    assert_eq!(client.receive_rest().await, []);
+    assert_eq!(client.receive_rest().await, [0u8; 0]);
 }
 
 #[tokio::test]
@@ -131,11 +131,11 @@ async fn clients_sent_away_get_the_answers_to_what_they_began() {
     client.ask(cmd::WRITE, 0, 7, 3, b"yes").await;
     bench.until_asked(1).await;
     bench.exports.cut_all();
-    assert_eq!(idle.receive_rest().await, []);
+    assert_eq!(idle.receive_rest().await, [0u8; 0]);
     gate.add_permits(1);
     let reply = client.reply(0).await;
     assert_eq!((reply.cookie, reply.error), (7, 0));
-    assert_eq!(client.receive_rest().await, []);
+    assert_eq!(client.receive_rest().await, [0u8; 0]);
     client.gone().await;
     soon("export gone", bench.exports.gone("data")).await;
 }

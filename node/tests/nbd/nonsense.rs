@@ -19,7 +19,7 @@ async fn bytes_that_are_no_request_end_this_connection_and_no_other() {
     bad.ask(cmd::READ, 0, 5, 1, &[]).await;
     bad.send(b"this is no request, not at all").await;
     assert_eq!(bad.reply(1).await.cookie, 5);
-    assert_eq!(bad.receive_rest().await, []);
+    assert_eq!(bad.receive_rest().await, [0u8; 0]);
     bad.gone().await;
     assert_eq!(good.call(cmd::READ, 0, 5, 1, &[]).await.0, 0);
     assert_eq!(bench.exports.opens("data"), 1);
@@ -53,7 +53,7 @@ async fn a_negotiation_that_takes_too_long_is_ended_wherever_it_is() {
         slow.send(&said[..len]).await;
         settle().await;
         bench.clock.forward(Duration::from_secs(11));
-        assert_eq!(slow.receive_rest().await, []);
+        assert_eq!(slow.receive_rest().await, [0u8; 0]);
         slow.gone().await;
     }
     // Who is through with it may take all the time in the world.
