@@ -125,7 +125,8 @@ pub async fn start_logger(job: LoggerJob, site: Site) -> Result<LoggerHandle, En
     tasks.spawn(pump::run(shared.clone()));
     tasks.spawn(writeback::run(shared.clone()));
     tasks.spawn(publish::run(shared.clone()));
-    tasks.spawn(publish::prepare_rotations(shared.clone()));
+    let wanted = shared.wanted_next.subscribe();
+    tasks.spawn(publish::prepare_rotations(shared.clone(), wanted));
     tasks.spawn(ahead::run(shared.clone()));
     tracing::info!(res = %shared.site.res, log = %job.log, "logging");
     Ok(LoggerHandle {

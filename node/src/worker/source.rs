@@ -10,7 +10,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::watch;
-use tokio::task::{JoinHandle, JoinSet};
 use transport::wire::{BODY_BYTES_MAX, Piece, RANGES_MAX};
 use transport::{Channel, Class, Incoming, Message, NetError};
 use tree::{LogName, LogPos, Resource};

@@ -8,6 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::sync::watch;
 use tree::{LogName, ReplayPos, key};
 
 use super::Shared;
@@ -105,8 +106,10 @@ pub(super) async fn run(shared: Arc<Shared>) {
 
 /// Lets a rotation begin only while own keys can be stored, so that a stuck key tree stops rotations and
 /// nothing else (L-A4). Runs until it is aborted.
-pub(super) async fn prepare_rotations(shared: Arc<Shared>) {
-    let mut wanted = shared.wanted_next.subscribe();
+pub(super) async fn prepare_rotations(
+    shared: Arc<Shared>,
+    mut wanted: watch::Receiver<Option<LogName>>,
+) {
     while wanted.changed().await.is_ok() {
         let Some(next) = wanted.borrow_and_update().clone() else {
             continue;

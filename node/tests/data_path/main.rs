@@ -1,0 +1,9 @@
+//! The workers of the data path on real files, real threads and channels in memory.
+//!
+//! What a power cut does to them is the business of the simulation; here a crash is what `kill -9` leaves behind.
+
+mod crash;
+mod fetching;
+mod kit;
+mod logging;
+mod replaying;
