@@ -7,3 +7,4 @@ pub mod replayer;
 pub mod replica;
 pub mod shelf;
 pub mod source;
+pub mod syncer;

@@ -5,26 +5,18 @@
 //! through the logger's write buffer and come with the two log positions they lie between. This side keeps nothing per
 //! peer but the open channel (L-C1).
 
-use std::collections::VecDeque;
+mod blocks;
+
 use std::sync::Arc;
 
 use bytes::Bytes;
 use tokio::sync::watch;
-use transport::wire::{BODY_BYTES_MAX, Piece, RANGES_MAX};
+use transport::wire::BODY_BYTES_MAX;
 use transport::{Channel, Class, Incoming, Message, NetError};
 use tree::{LogName, LogPos, Resource};
 
 use crate::ports::{BoxFuture, Lane, Ports, blocking};
 use crate::worker::shelf::{LogState, Shelf};
-
-/// Questions of one syncer which are being answered at the same time. Each may hold [`BODY_BYTES_MAX`] in memory.
-const SYNC_ANSWERS_MAX: usize = 16;
-
-/// Largest block for which a digest is computed, in bytes.
-pub const DIGEST_BLOCK_BYTES_MAX: u32 = 1 << 20;
-
-/// Most bytes one question for digests may cover: bounds what a peer can make us read.
-pub const DIGEST_BYTES_MAX: u64 = 64 << 20;
 
 /// Where the contents of a disk are read for a syncer: the logger of the acting primary.
 pub trait SyncSource: Send + Sync {
@@ -41,6 +33,8 @@ pub trait SyncSource: Send + Sync {
     fn settle(&self) -> BoxFuture<'static, Result<LogPos, String>>;
 }
 
+pub(super) use blocks::{DIGEST_BYTES_MAX, digest_of, parts};
+
 /// What this host has to offer.
 pub trait Stock: Send + Sync {
     /// The logs of a resource.
@@ -54,7 +48,7 @@ pub async fn serve(incoming: Incoming, stock: Arc<dyn Stock>, ports: Ports) {
     let (peer, class) = (incoming.from, incoming.class);
     let ended = match class {
         Class::Log => serve_log(incoming.channel, &*stock, &ports).await,
-        Class::Sync => serve_sync(incoming.channel, stock).await,
+        Class::Sync => blocks::serve_sync(incoming.channel, stock, ports).await,
         Class::State => Ok(()),
     };
     if let Err(error) = ended {
@@ -228,152 +222,4 @@ fn note(heard: &Message) {
     if let Message::Acked { durable } = heard {
         tracing::trace!(durable, "acknowledged");
     }
-}
-
-/// Answers the questions of a syncer in their order; several are worked on at once.
-async fn serve_sync(channel: Channel, stock: Arc<dyn Stock>) -> Result<(), NetError> {
-    let Channel { mut tx, mut rx } = channel;
-    let mut working = JoinSet::new();
-    let mut answers: VecDeque<JoinHandle<()>> = VecDeque::new();
-    let (hand_in, mut ready) = tokio::sync::mpsc::unbounded_channel();
-    let mut due = 0u64;
-    let mut early = std::collections::BTreeMap::new();
-    let mut asked = 0u64;
-    answers.clear();
-    loop {
-        tokio::select! {
-            biased;
-            Some((nr, answer)) = ready.recv() => {
-                early.insert(nr, answer);
-                while let Some(answer) = early.remove(&due) {
-                    tx.send(answer).await?;
-                    due += 1;
-                }
-            }
-            question = rx.recv(), if asked - due < SYNC_ANSWERS_MAX as u64 => {
-                let (question, stock, hand_in, nr) = (question?, stock.clone(), hand_in.clone(), asked);
-                asked += 1;
-                working.spawn(async move {
-                    // The receiver lives as long as this set of tasks.
-                    let _ = hand_in.send((nr, answer(question, &*stock).await));
-                });
-            }
-            Some(_) = working.join_next() => {}
-        }
-    }
-}
-
-/// The answer to one question.
-async fn answer(question: Message, stock: &dyn Stock) -> Message {
-    let (id, worked) = match question {
-        Message::SyncDigests {
-            resource,
-            id,
-            ranges,
-            block,
-        } => (id, digests(stock, &resource, id, &ranges, block).await),
-        Message::SyncBlocks {
-            resource,
-            id,
-            ranges,
-        } => (id, blocks(stock, &resource, id, &ranges).await),
-        other => (
-            0,
-            Err(format!("no question of a syncer: {:?}", other.class())),
-        ),
-    };
-    worked.unwrap_or_else(|reason| Message::SyncRefused { id, reason })
-}
-
-async fn digests(
-    stock: &dyn Stock,
-    res: &Resource,
-    id: u64,
-    ranges: &[(u64, u64)],
-    block: u32,
-) -> Result<Message, String> {
-    let source = find(stock, res)?;
-    check(&*source, ranges, DIGEST_BYTES_MAX)?;
-    if block == 0 || block > DIGEST_BLOCK_BYTES_MAX {
-        return Err(format!("digests of {block} bytes are not offered"));
-    }
-    let count: u64 = ranges
-        .iter()
-        .map(|(_, len)| len.div_ceil(block.into()))
-        .sum();
-    if count > RANGES_MAX as u64 {
-        return Err(format!("{count} digests are too many for one answer"));
-    }
-    let mut digests = Vec::with_capacity(count as usize);
-    for (at, len) in ranges {
-        for part in parts(*at, *len, DIGEST_BLOCK_BYTES_MAX / block * block) {
-            let bytes = source.read(part.0, part.1).await?;
-            digests.extend(bytes.chunks(block as usize).map(digest_of));
-        }
-    }
-    // Equal blocks count as copied: they may contain what is not durable yet, like copied ones.
-    let at = source.settle().await?;
-    Ok(Message::SyncDigestsAre { id, digests, at })
-}
-
-async fn blocks(
-    stock: &dyn Stock,
-    res: &Resource,
-    id: u64,
-    ranges: &[(u64, u64)],
-) -> Result<Message, String> {
-    let source = find(stock, res)?;
-    check(&*source, ranges, BODY_BYTES_MAX as u64)?;
-    let not_before = source.newest();
-    let mut pieces = Vec::with_capacity(ranges.len());
-    for (at, len) in ranges {
-        let bytes = source.read(*at, *len as u32).await?;
-        pieces.push(Piece { offset: *at, bytes });
-    }
-    let not_after = source.settle().await?;
-    Ok(Message::SyncBlocksAre {
-        id,
-        pieces,
-        not_before,
-        not_after,
-    })
-}
-
-fn find(stock: &dyn Stock, res: &Resource) -> Result<Arc<dyn SyncSource>, String> {
-    let source = stock.sync_source(res);
-    source.ok_or_else(|| format!("this host is not the acting primary of {res}"))
-}
-
-/// Nothing a peer asks for may cost more than a bounded amount.
-fn check(source: &dyn SyncSource, ranges: &[(u64, u64)], bytes_max: u64) -> Result<(), String> {
-    if ranges.len() > RANGES_MAX {
-        return Err(format!("{} ranges are too many", ranges.len()));
-    }
-    let mut total = 0u64;
-    for (at, len) in ranges {
-        let end = at.checked_add(*len);
-        if *len == 0 || end.is_none_or(|end| end > source.size()) {
-            return Err(format!("{len} bytes at {at} are not within the device"));
-        }
-        total = total.saturating_add(*len);
-    }
-    match total <= bytes_max {
-        true => Ok(()),
-        false => Err(format!("{total} bytes are too many for one question")),
-    }
-}
-
-/// Cuts a range into pieces of at most `max` bytes.
-pub(super) fn parts(at: u64, len: u64, max: u32) -> impl Iterator<Item = (u64, u32)> {
-    (0..len.div_ceil(max.into())).map(move |nr| {
-        let done = nr * u64::from(max);
-        (at + done, (len - done).min(max.into()) as u32)
-    })
-}
-
-/// What both sides of a sync call the digest of a block.
-pub(super) fn digest_of(block: &[u8]) -> [u8; 16] {
-    let mut digest = [0; 16];
-    digest.copy_from_slice(&blake3::hash(block).as_bytes()[..16]);
-    digest
 }

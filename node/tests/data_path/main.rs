@@ -7,3 +7,4 @@ mod fetching;
 mod kit;
 mod logging;
 mod replaying;
+mod syncing;
