@@ -9,6 +9,7 @@ use quinn::congestion::{BbrConfig, CubicConfig};
 use quinn::{IdleTimeout, MtuDiscoveryConfig, TransportConfig, VarInt};
 
 use crate::rate_control::RateControlFactory;
+use crate::wire::{BODY_BYTES_MAX, BULK_HEAD_BYTES_MAX, STATE_HEAD_BYTES_MAX};
 
 const MIB: u64 = 1 << 20;
 
@@ -146,8 +147,11 @@ impl Line {
     }
 }
 
-/// Smallest window of a channel: any one message fits.
-pub const CHANNEL_WINDOW_MIN: u64 = 4 * MIB;
+/// Smallest window of a channel: any one message fits into the three quarters that are always granted.
+pub const CHANNEL_WINDOW_MIN: u64 = 6 * MIB;
+const _: () = assert!(CHANNEL_WINDOW_MIN * 3 / 4 > STATE_HEAD_BYTES_MAX as u64 + 64 * 1024);
+const _: () =
+    assert!(CHANNEL_WINDOW_MIN * 3 / 4 > (BULK_HEAD_BYTES_MAX + BODY_BYTES_MAX) as u64 + 64 * 1024);
 /// Largest window of a channel, so that a receiver whose disk is slow keeps no more than this of each log.
 pub const CHANNEL_WINDOW_MAX: u64 = 64 * MIB;
 /// All channels of one connection together stay near this: the more there are, the smaller are their windows.

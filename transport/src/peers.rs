@@ -1,11 +1,8 @@
-//! When to try a peer again, and whom to talk to next. Pure: time and chance come in as arguments.
+//! When to try a peer again. Pure: time and chance come in as arguments.
 //!
 //! Times are positions on a monotonic clock.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
-
-use tree::Host;
 
 /// First pause after a failure.
 pub const BACK_OFF_MIN: Duration = Duration::from_millis(200);
@@ -49,68 +46,11 @@ impl BackOff {
     }
 }
 
-/// Whom to exchange summaries with next: whoever has waited longest.
-#[derive(Clone, Debug, Default)]
-pub struct Rounds {
-    peers: BTreeMap<Host, Times>,
-}
-
-#[derive(Clone, Copy, Debug, Default)]
-struct Times {
-    heard: Option<Duration>,
-    asked: Option<Duration>,
-}
-
-impl Rounds {
-    /// Keeps exactly these peers; times of those that stay are kept.
-    pub fn set_peers<'a>(&mut self, peers: impl IntoIterator<Item = &'a Host>) {
-        let mut old = std::mem::take(&mut self.peers);
-        for peer in peers {
-            let times = old.remove(peer).unwrap_or_default();
-            self.peers.insert(peer.clone(), times);
-        }
-    }
-
-    /// Something came from `peer` at `now`.
-    pub fn heard(&mut self, peer: &Host, now: Duration) {
-        if let Some(times) = self.peers.get_mut(peer) {
-            times.heard = Some(now);
-        }
-    }
-
-    /// An exchange with `peer` begins at `now`.
-    pub fn asked(&mut self, peer: &Host, now: Duration) {
-        if let Some(times) = self.peers.get_mut(peer) {
-            times.asked = Some(now);
-        }
-    }
-
-    /// When something came from `peer` last.
-    pub fn last_heard(&self, peer: &Host) -> Option<Duration> {
-        self.peers.get(peer)?.heard
-    }
-
-    /// Peers with whom the last exchange began at least `every` before `now`, longest waiting first.
-    pub fn due(&self, now: Duration, every: Duration) -> Vec<Host> {
-        let mut due: Vec<_> = self
-            .peers
-            .iter()
-            .filter(|(_, times)| times.asked.is_none_or(|at| at.saturating_add(every) <= now))
-            .collect();
-        due.sort_by_key(|(host, times)| (times.asked, (*host).clone()));
-        due.into_iter().map(|(host, _)| host.clone()).collect()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
 
     use super::*;
-
-    fn host(name: &str) -> Host {
-        Host::new(name).expect("valid")
-    }
 
     #[test]
     fn the_pause_doubles_up_to_its_limit_and_ends_with_a_success() {
@@ -128,22 +68,6 @@ mod tests {
         back_off.reset();
         assert_eq!(back_off.remaining(now), Duration::ZERO);
         assert_eq!(back_off.failures(), 0);
-    }
-
-    #[test]
-    fn whoever_has_waited_longest_is_next() {
-        let mut rounds = Rounds::default();
-        let (a, b, c) = (host("a"), host("b"), host("c"));
-        rounds.set_peers([&a, &b, &c]);
-        let at = Duration::from_secs;
-        rounds.asked(&a, at(5));
-        rounds.asked(&b, at(3));
-        assert_eq!(rounds.due(at(6), at(2)), [c.clone(), b.clone()]);
-        assert_eq!(rounds.due(at(7), at(2)), [c.clone(), b, a.clone()]);
-        rounds.set_peers([&a, &c]);
-        rounds.heard(&a, at(8));
-        assert_eq!(rounds.last_heard(&a), Some(at(8)));
-        assert_eq!(rounds.due(at(6), at(2)), [c]);
     }
 
     proptest! {

@@ -27,8 +27,8 @@ pub const VERSION_MIN: u32 = 1;
 /// whatever gets lost ([`crate::quic`] on the gap limit).
 pub const BODY_BYTES_MAX: usize = 1 << 20;
 
-/// Largest head of a message of the key tree: some thousand entries. Exchanges cut their deltas well below.
-pub const STATE_HEAD_BYTES_MAX: usize = 2 << 20;
+/// Largest head of a message of the key tree: 700 entries of the largest size, or some ten thousand usual ones.
+pub const STATE_HEAD_BYTES_MAX: usize = 4 << 20;
 
 /// Largest head of a bulk message: the longest list of ranges or digests we ask for is below 512 KiB.
 pub const BULK_HEAD_BYTES_MAX: usize = 1 << 20;
