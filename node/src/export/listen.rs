@@ -16,6 +16,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::server::NbdServer;
+use super::tls::NbdTls;
 use crate::ports::within;
 
 /// Clients of one socket at a time; further ones are closed unheard.
@@ -52,16 +53,19 @@ pub enum TcpSafety {
     Loopback,
     /// The operator guards the network (`nbd_insecure = true`).
     OperatorsWord,
+    /// Everybody has to prove who he is.
+    Tls(NbdTls),
 }
 
 enum Listener {
     Unix(UnixListener, PathBuf),
-    Tcp(TcpListener),
+    Tcp(TcpListener, Option<NbdTls>),
 }
 
 enum Connection {
     Unix(UnixStream),
     Tcp(TcpStream),
+    Tls(TcpStream, NbdTls),
 }
 
 /// A socket that takes clients until it is stopped or dropped.
@@ -102,7 +106,11 @@ impl NbdServer {
         };
         let listener = TcpListener::bind(address).await.map_err(failed)?;
         let bound = listener.local_addr().map_err(failed)?.to_string();
-        Ok(self.listen(Listener::Tcp(listener), bound))
+        let tls = match safety {
+            TcpSafety::Tls(tls) => Some(tls),
+            TcpSafety::Loopback | TcpSafety::OperatorsWord => None,
+        };
+        Ok(self.listen(Listener::Tcp(listener, tls), bound))
     }
 
     fn listen(&self, listener: Listener, address: String) -> Listening {
@@ -186,6 +194,7 @@ async fn take_clients(server: NbdServer, listener: Listener, mut stop: watch::Re
             match connection {
                 Connection::Unix(stream) => server.serve(stream, &peer, stop).await,
                 Connection::Tcp(stream) => server.serve(stream, &peer, stop).await,
+                Connection::Tls(stream, tls) => server.serve_tls(stream, &tls, &peer, stop).await,
             }
             drop(place);
         });
@@ -214,12 +223,16 @@ impl Listener {
                 };
                 Ok((Connection::Unix(stream), peer))
             }
-            Listener::Tcp(listener) => {
+            Listener::Tcp(listener, tls) => {
                 let (stream, from) = listener.accept().await?;
                 // Replies are sent together already; waiting for more would only cost time.
                 stream.set_nodelay(true)?;
                 rustix::net::sockopt::set_socket_keepalive(&stream, true)?;
-                Ok((Connection::Tcp(stream), from.to_string()))
+                let connection = match tls {
+                    None => Connection::Tcp(stream),
+                    Some(tls) => Connection::Tls(stream, tls.clone()),
+                };
+                Ok((connection, from.to_string()))
             }
         }
     }

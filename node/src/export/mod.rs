@@ -21,9 +21,11 @@ mod nbd_serve;
 pub mod nbd_wire;
 mod outbox;
 mod server;
+mod tls;
 
 pub use device::{Answer, BLOCK_MAX, BLOCK_MIN, BLOCK_PREFERRED, Device, DeviceError, Extent};
 pub use exports::{ExportError, ExportState, Exports, NAME_BYTES_MAX, Opened, Refusal};
 pub use listen::{ListenError, Listening, TcpSafety};
 pub use nbd_handshake::{Catalog, ExportInfo, Handshake, HandshakeError, Session, Step, Tls};
 pub use server::{NbdServer, Stream};
+pub use tls::{NbdTls, NbdTlsError};

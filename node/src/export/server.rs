@@ -12,12 +12,14 @@ use std::time::Duration;
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
+use tokio_rustls::server::TlsStream;
 
 use super::device::Device;
 use super::exports::{Exports, Opened, Refusal};
 use super::nbd_handshake::{Catalog, ExportInfo, Handshake, HandshakeError, Session, Step, Tls};
 use super::nbd_serve::{Client, Left};
 use super::nbd_wire::greeting;
+use super::tls::NbdTls;
 use crate::ports::{Clock, within};
 
 /// A client has to be through with its negotiation after this time.
@@ -45,9 +47,24 @@ pub(super) enum NoSession {
     /// The connection broke.
     #[error("connection broke: {0}")]
     Broken(#[from] io::Error),
+    /// It sent more behind its request for TLS, before TLS ran: somebody in between may have.
+    #[error("bytes in the clear behind the request for TLS")]
+    Injected,
     /// The daemon stops.
     #[error("the daemon is stopping")]
     Stopping,
+}
+
+impl NoSession {
+    /// Clients that only asked are nothing to worry about.
+    fn report(&self, peer: &str) {
+        match self {
+            NoSession::Left | NoSession::Stopping => {
+                tracing::debug!(peer, why = %self, "NBD client opened nothing");
+            }
+            why => tracing::warn!(peer, %why, "NBD client refused"),
+        }
+    }
 }
 
 /// Serves clients; cheap to clone.
@@ -78,34 +95,55 @@ impl NbdServer {
     /// `stop` becomes true when clients that still negotiate have to go.
     pub async fn serve(&self, mut stream: impl Stream, peer: &str, stop: watch::Receiver<bool>) {
         let mut talk = Talk::new(&self.exports, Tls::Absent);
-        match self.agree(&mut stream, &mut talk, stop).await {
-            Ok((session, opened)) => {
-                let client = Client::new(stream, Arc::clone(opened.device()), session, &talk.input);
-                drop(talk);
-                self.transmit(client, &opened, peer).await;
-            }
-            Err(why @ (NoSession::Left | NoSession::Stopping)) => {
-                tracing::debug!(peer, %why, "NBD client opened nothing");
-            }
-            Err(why) => tracing::warn!(peer, %why, "NBD client refused"),
+        let agreed = self.in_time(talk.begin(&mut stream), stop).await;
+        self.go_on(stream, talk, agreed, peer).await;
+    }
+
+    /// Like [`NbdServer::serve`] for a client that has to start TLS before anything else.
+    pub async fn serve_tls(
+        &self,
+        stream: impl Stream,
+        tls: &NbdTls,
+        peer: &str,
+        stop: watch::Receiver<bool>,
+    ) {
+        let mut talk = Talk::new(&self.exports, Tls::Required);
+        match self.in_time(talk.begin_tls(stream, tls), stop).await {
+            Ok((stream, agreed)) => self.go_on(stream, talk, Ok(agreed), peer).await,
+            Err(why) => why.report(peer),
         }
     }
 
     /// The negotiation within its limits.
-    async fn agree(
+    async fn in_time<T>(
         &self,
-        stream: &mut impl Stream,
-        talk: &mut Talk,
+        negotiation: impl Future<Output = Result<T, NoSession>>,
         mut stop: watch::Receiver<bool>,
-    ) -> Result<(Session, Opened), NoSession> {
-        let agreed = tokio::select! {
+    ) -> Result<T, NoSession> {
+        tokio::select! {
             biased;
-            _ = stop.wait_for(|stop| *stop) => return Err(NoSession::Stopping),
-            agreed = within(&*self.clock, HANDSHAKE_LIMIT, talk.begin(stream)) => agreed,
-        };
-        match agreed.ok_or(NoSession::TooSlow)?? {
-            Agreed::Serve(session, opened) => Ok((session, opened)),
-            Agreed::StartTls => Err(NoSession::Left),
+            _ = stop.wait_for(|stop| *stop) => Err(NoSession::Stopping),
+            agreed = within(&*self.clock, HANDSHAKE_LIMIT, negotiation) => {
+                agreed.unwrap_or(Err(NoSession::TooSlow))
+            }
+        }
+    }
+
+    async fn go_on(
+        &self,
+        stream: impl Stream,
+        talk: Talk,
+        agreed: Result<Agreed, NoSession>,
+        peer: &str,
+    ) {
+        match agreed {
+            Ok(Agreed::Serve(session, opened)) => {
+                let client = Client::new(stream, Arc::clone(opened.device()), session, &talk.input);
+                drop(talk);
+                self.transmit(client, &opened, peer).await;
+            }
+            Ok(Agreed::StartTls) => NoSession::Left.report(peer),
+            Err(why) => why.report(peer),
         }
     }
 
@@ -190,6 +228,24 @@ impl Talk {
             },
             input: BytesMut::new(),
         }
+    }
+
+    /// The whole negotiation of a client that needs TLS, and the encrypted connection.
+    async fn begin_tls<S: Stream>(
+        &mut self,
+        mut stream: S,
+        tls: &NbdTls,
+    ) -> Result<(TlsStream<S>, Agreed), NoSession> {
+        let Agreed::StartTls = self.begin(&mut stream).await? else {
+            unreachable!("where TLS is required, nothing is served before it runs");
+        };
+        if !self.input.is_empty() {
+            return Err(NoSession::Injected);
+        }
+        let mut stream = tls.accept(stream).await?;
+        self.handshake.tls_started();
+        let agreed = self.go_on(&mut stream).await?;
+        Ok((stream, agreed))
     }
 
     async fn begin(&mut self, stream: &mut impl Stream) -> Result<Agreed, NoSession> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use node::export::nbd_wire::{self as wire, Request, chunk, opt, rep};
 use node::export::{Exports, NbdServer};
 use node::ports::{BoxFuture, Clock};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -198,8 +198,8 @@ pub fn request_bytes(command: u16, flags: u16, cookie: u64, offset: u64, len: u3
 }
 
 /// A client that says exactly what it is told to say.
-pub struct RawClient {
-    pub stream: DuplexStream,
+pub struct RawClient<S = DuplexStream> {
+    pub stream: S,
     /// The server's side; ends when the server has let go of the connection.
     pub task: JoinHandle<()>,
     pub structured: bool,
@@ -215,16 +215,43 @@ pub struct Reply {
 }
 
 impl RawClient {
+    /// The server is through with this connection, and did not panic.
+    pub async fn gone(self) {
+        drop(self.stream);
+        soon("server lets go", self.task).await.expect("no panic");
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> RawClient<S> {
+    /// Over a connection to a server whose task is somewhere else.
+    pub fn over(stream: S) -> Self {
+        RawClient {
+            stream,
+            task: tokio::spawn(async {}),
+            structured: false,
+        }
+    }
+
+    pub async fn try_send(&mut self, bytes: &[u8]) -> std::io::Result<()> {
+        soon("send", async {
+            self.stream.write_all(bytes).await?;
+            self.stream.flush().await
+        })
+        .await
+    }
+
+    pub async fn try_receive(&mut self, len: usize) -> std::io::Result<Vec<u8>> {
+        let mut bytes = vec![0; len];
+        soon("receive", self.stream.read_exact(&mut bytes)).await?;
+        Ok(bytes)
+    }
+
     pub async fn send(&mut self, bytes: &[u8]) {
-        soon("send", self.stream.write_all(bytes)).await.unwrap();
+        self.try_send(bytes).await.unwrap();
     }
 
     pub async fn receive(&mut self, len: usize) -> Vec<u8> {
-        let mut bytes = vec![0; len];
-        soon("receive", self.stream.read_exact(&mut bytes))
-            .await
-            .unwrap();
-        bytes
+        self.try_receive(len).await.unwrap()
     }
 
     /// Everything until the server closes.
@@ -234,12 +261,6 @@ impl RawClient {
             .await
             .unwrap();
         bytes
-    }
-
-    /// The server is through with this connection, and did not panic.
-    pub async fn gone(self) {
-        drop(self.stream);
-        soon("server lets go", self.task).await.expect("no panic");
     }
 
     pub async fn greet(&mut self) {

@@ -13,3 +13,4 @@ mod memory_device;
 mod nonsense;
 mod real_clients;
 mod requests;
+mod tls;

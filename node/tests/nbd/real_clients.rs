@@ -72,7 +72,7 @@ impl Lab {
 }
 
 /// Is `program` here? `python3` stands for its NBD module.
-fn have(program: &str) -> bool {
+pub fn have(program: &str) -> bool {
     let mut probe = std::process::Command::new(program);
     match program {
         "/usr/bin/python3" => probe.args(["-c", "import nbd"]),
@@ -92,7 +92,7 @@ fn have(program: &str) -> bool {
 }
 
 /// Runs a client to its end, which must be a good one; returns what it printed.
-async fn run(program: &str, arguments: &[&str]) -> String {
+pub async fn run(program: &str, arguments: &[&str]) -> String {
     let mut command = Command::new(program);
     command
         .args(arguments)
