@@ -17,7 +17,7 @@ use crate::clock::TooFarAhead;
 use crate::name::Host;
 use crate::path::Path;
 use crate::summary::{Delta, Push, PushItem, Summary};
-use crate::tree::{Entry, Merged, Tree};
+use crate::tree::{Entry, EntryDigest, Merged, Tree, Value};
 use crate::trie::Trie;
 
 /// Bytes of paths and values in one delta, so that a message stays bounded whatever the values are.
@@ -114,15 +114,33 @@ impl Knowledge {
         let mut knowledge = Knowledge::new(me);
         knowledge.seen = saved.seen;
         knowledge.floor = saved.floor;
-        for (path, entry) in entries {
-            if entry.issue.writer == *me {
-                knowledge.last_issued = knowledge.last_issued.max(entry.issue.nr);
-            }
-            knowledge.merge(path, entry);
+        for (path, mut entry) in entries {
+            knowledge.share_names(&mut entry);
+            knowledge.tree.merge(path, entry);
         }
-        knowledge.last_issued = knowledge.last_issued.max(lease_ns);
+        knowledge.build_indexes();
+        let own = knowledge.issues.get(me).and_then(BTreeMap::last_key_value);
+        knowledge.last_issued = own.map_or(0, |(nr, _)| *nr).max(lease_ns);
         knowledge.own_horizon_is_complete();
         knowledge
+    }
+
+    /// Makes the indexes from the tree: all at once takes a tenth of the time of one by one.
+    fn build_indexes(&mut self) {
+        let mut issues: BTreeMap<&Host, Vec<(u64, Path)>> = BTreeMap::new();
+        for (path, entry) in self.tree.iter() {
+            let issue = &entry.issue;
+            let paths = issues.entry(&issue.writer).or_default();
+            paths.push((issue.nr, path.clone()));
+        }
+        for (writer, paths) in issues {
+            self.issues
+                .insert(writer.clone(), paths.into_iter().collect());
+        }
+        let deleted = self.tree.iter().filter(|(_, entry)| entry.is_tombstone());
+        self.tombstones = deleted.map(|(path, _)| path.clone()).collect();
+        let live = self.tree.iter().filter(|(_, entry)| !entry.is_tombstone());
+        self.trie = Trie::of(live.map(|(path, entry)| (path, EntryDigest::of(path, entry))));
     }
 
     /// The tree; clone it for a snapshot.
@@ -378,12 +396,19 @@ impl Knowledge {
 
     fn merge(&mut self, path: Path, mut entry: Entry) -> bool {
         self.share_names(&mut entry);
-        match self.tree.merge(path.clone(), entry.clone()) {
+        let digest = EntryDigest::of(&path, &entry);
+        let Entry { value, issue, .. } = entry.clone();
+        match self.tree.merge_digested(path.clone(), entry, digest) {
             Merged::Changed { old } => {
                 if let Some(old) = old {
                     self.unlink(&path, &old);
                 }
-                self.link(path, &entry);
+                match value {
+                    Value::Tombstone => drop(self.tombstones.insert(path.clone())),
+                    Value::Text(_) => self.trie.insert(&path, digest),
+                }
+                let paths = self.issues.entry(issue.writer).or_default();
+                paths.insert(issue.nr, path);
                 true
             }
             Merged::Same | Merged::Older => false,
@@ -397,17 +422,6 @@ impl Knowledge {
                 Some((held, _)) => *name = held.clone(),
                 None => drop(self.issues.insert(name.clone(), BTreeMap::new())),
             }
-        }
-    }
-
-    fn link(&mut self, path: Path, entry: &Entry) {
-        if entry.is_tombstone() {
-            self.tombstones.insert(path.clone());
-        } else {
-            self.trie.insert(&path, entry);
-        }
-        if let Some(paths) = self.issues.get_mut(&entry.issue.writer) {
-            paths.insert(entry.issue.nr, path);
         }
     }
 

@@ -22,10 +22,6 @@ pub mod path;
 pub mod repair;
 pub mod stamp;
 pub mod summary;
-#[expect(
-    clippy::module_inception,
-    reason = "the tree is what the crate is named after"
-)]
 mod tree;
 pub mod trie;
 pub mod value;

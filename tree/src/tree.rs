@@ -83,7 +83,8 @@ pub enum Merged {
 /// See the head of this file.
 #[derive(Clone, Default)]
 pub struct Tree {
-    entries: OrdMap<Path, Entry>,
+    /// Behind an `Arc`, because a change after a snapshot copies one node of the map.
+    entries: OrdMap<Path, Arc<Entry>>,
     live: usize,
     digest: u128,
 }
@@ -164,12 +165,12 @@ impl Tree {
 
     /// What is known about a key, including its deletion.
     pub fn get(&self, path: &Path) -> Option<&Entry> {
-        self.entries.get(path)
+        self.entries.get(path).map(Arc::as_ref)
     }
 
     /// The same by text; `None` also for a text that is no path.
     pub fn entry(&self, path: &str) -> Option<&Entry> {
-        self.entries.get(path)
+        self.entries.get(path).map(Arc::as_ref)
     }
 
     /// The live value of a key.
@@ -184,6 +185,7 @@ impl Tree {
         self.entries
             .range::<_, str>(from)
             .take_while(move |(path, _)| path.as_str().starts_with(prefix))
+            .map(|(path, entry)| (path, entry.as_ref()))
     }
 
     /// Like [`range`](Self::range), only live values.
@@ -220,7 +222,9 @@ impl Tree {
 
     /// All entries in order of their paths, deletions included.
     pub fn iter(&self) -> impl Iterator<Item = (&Path, &Entry)> {
-        self.entries.iter()
+        self.entries
+            .iter()
+            .map(|(path, entry)| (path, entry.as_ref()))
     }
 
     /// Number of entries, deletions included.
@@ -245,25 +249,43 @@ impl Tree {
 
     /// Would [`merge`](Self::merge) change anything?
     pub fn wants(&self, path: &Path, entry: &Entry) -> bool {
-        self.entries.get(path).is_none_or(|held| entry.beats(held))
+        self.get(path).is_none_or(|held| entry.beats(held))
     }
 
     /// Takes over `entry` if it is newer than what is held under `path`.
     pub fn merge(&mut self, path: Path, entry: Entry) -> Merged {
-        if let Some(held) = self.entries.get(&path) {
+        let digest = EntryDigest::of(&path, &entry);
+        self.merge_digested(path, entry, digest)
+    }
+
+    /// The same for a caller that needs the digest, too.
+    pub(crate) fn merge_digested(
+        &mut self,
+        path: Path,
+        entry: Entry,
+        digest: EntryDigest,
+    ) -> Merged {
+        if let Some(held) = self.get(&path) {
             if *held == entry {
                 return Merged::Same;
             }
             if !entry.beats(held) {
                 return Merged::Older;
             }
+            if !held.is_tombstone() {
+                let held = EntryDigest::of(&path, held);
+                self.live -= 1;
+                self.digest = self.digest.wrapping_sub(held.0);
+            }
         }
-        self.count_in(&path, &entry);
-        let old = self.entries.insert(path.clone(), entry);
-        if let Some(old) = &old {
-            self.count_out(&path, old);
+        if !entry.is_tombstone() {
+            self.live += 1;
+            self.digest = self.digest.wrapping_add(digest.0);
         }
-        Merged::Changed { old }
+        let old = self.entries.insert(path, Arc::new(entry));
+        Merged::Changed {
+            old: old.map(Arc::unwrap_or_clone),
+        }
     }
 
     /// Forgets a deletion which every member has seen (`collect.rs`). Live entries are never removed:
@@ -272,21 +294,7 @@ impl Tree {
         if !self.entries.get(path)?.is_tombstone() {
             return None;
         }
-        self.entries.remove(path)
-    }
-
-    fn count_in(&mut self, path: &Path, entry: &Entry) {
-        if !entry.is_tombstone() {
-            self.live += 1;
-            self.digest = self.digest.wrapping_add(entry_digest(path, entry));
-        }
-    }
-
-    fn count_out(&mut self, path: &Path, entry: &Entry) {
-        if !entry.is_tombstone() {
-            self.live -= 1;
-            self.digest = self.digest.wrapping_sub(entry_digest(path, entry));
-        }
+        self.entries.remove(path).map(Arc::unwrap_or_clone)
     }
 }
 
@@ -297,20 +305,221 @@ impl fmt::Debug for Tree {
 }
 
 /// Digest of one entry under its path. Sums of these do not depend on the order of the entries.
-pub(crate) fn entry_digest(path: &Path, entry: &Entry) -> u128 {
-    let mut hasher = blake3::Hasher::new();
-    let mut field = |bytes: &[u8]| {
-        hasher.update(&(bytes.len() as u64).to_le_bytes());
-        hasher.update(bytes);
-    };
-    field(path.as_str().as_bytes());
-    field(&entry.stamp.ns.to_le_bytes());
-    field(entry.stamp.writer.as_str().as_bytes());
-    field(&entry.issue.nr.to_le_bytes());
-    field(entry.issue.writer.as_str().as_bytes());
-    field(entry.text().unwrap_or_default().as_bytes());
-    field(&[u8::from(entry.is_tombstone()), u8::from(entry.lazy)]);
-    let mut half = [0; 16];
-    half.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
-    u128::from_be_bytes(half)
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct EntryDigest(u128);
+
+impl EntryDigest {
+    /// Hashes every field behind its length, so that no two entries read as the same bytes.
+    pub(crate) fn of(path: &Path, entry: &Entry) -> EntryDigest {
+        let value = entry.text().unwrap_or_default();
+        let mut bytes = Vec::with_capacity(160 + path.as_str().len() + value.len());
+        let mut field = |field: &[u8]| {
+            bytes.extend_from_slice(&(field.len() as u32).to_le_bytes());
+            bytes.extend_from_slice(field);
+        };
+        field(path.as_str().as_bytes());
+        field(&entry.stamp.ns.to_le_bytes());
+        field(entry.stamp.writer.as_str().as_bytes());
+        field(&entry.issue.nr.to_le_bytes());
+        field(entry.issue.writer.as_str().as_bytes());
+        field(value.as_bytes());
+        field(&[u8::from(entry.is_tombstone()), u8::from(entry.lazy)]);
+        let mut half = [0; 16];
+        half.copy_from_slice(&blake3::hash(&bytes).as_bytes()[..16]);
+        EntryDigest(u128::from_be_bytes(half))
+    }
+
+    /// Its first 8 bytes: the weight in the digest trie.
+    pub(crate) fn weight(self) -> u64 {
+        (self.0 >> 64) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::name::Host;
+
+    fn path(text: &str) -> Path {
+        Path::new(text).expect("valid path")
+    }
+
+    fn entry(ns: u64, writer: &str, nr: u64, text: Option<&str>) -> Entry {
+        let writer = Host::new(writer).expect("valid name");
+        Entry {
+            value: text.map_or(Value::Tombstone, |text| Value::text(text).expect("valid")),
+            stamp: Stamp::new(ns, &writer),
+            issue: Issue { nr, writer },
+            lazy: false,
+        }
+    }
+
+    fn tree(entries: &[(&str, Entry)]) -> Tree {
+        let mut tree = Tree::new();
+        for (key, entry) in entries {
+            tree.merge(path(key), entry.clone());
+        }
+        tree
+    }
+
+    fn check_refused(text: &str, why: &str) {
+        let error = Value::text(text).expect_err("must be refused");
+        assert!(error.to_string().contains(why), "{error}");
+    }
+
+    /// Few keys, stamps and values, so that every kind of tie appears.
+    fn entries() -> impl Strategy<Value = Vec<(Path, Entry)>> {
+        let text = prop::option::of("[ab]");
+        let one = ("[xyz]", 0u64..3, "[ab]", 0u64..3, text, any::<bool>());
+        let one = one.prop_map(|(key, ns, writer, nr, text, lazy)| {
+            let entry = entry(ns, &writer, nr, text.as_deref());
+            (path(&key), Entry { lazy, ..entry })
+        });
+        prop::collection::vec(one, 0..12)
+    }
+
+    fn merged(all: impl IntoIterator<Item = (Path, Entry)>) -> Tree {
+        let mut tree = Tree::new();
+        for (path, entry) in all {
+            tree.merge(path, entry);
+        }
+        tree
+    }
+
+    fn check_equal(one: &Tree, other: &Tree) -> Result<(), TestCaseError> {
+        let all = |tree: &Tree| -> Vec<(Path, Entry)> {
+            let pairs = tree
+                .iter()
+                .map(|(path, entry)| (path.clone(), entry.clone()));
+            pairs.collect()
+        };
+        prop_assert_eq!(all(one), all(other));
+        prop_assert_eq!(one.digest(), other.digest());
+        prop_assert_eq!(one.live_len(), other.texts("").count());
+        Ok(())
+    }
+
+    #[test]
+    fn the_newer_stamp_stays_and_the_older_one_is_named_so() {
+        let mut tree = tree(&[("k", entry(5, "a", 5, Some("old")))]);
+        let newer = entry(6, "a", 6, Some("new"));
+        let replaced = tree.merge(path("k"), newer.clone());
+        assert_eq!(
+            replaced,
+            Merged::Changed {
+                old: Some(entry(5, "a", 5, Some("old")))
+            }
+        );
+        assert_eq!(tree.merge(path("k"), newer), Merged::Same);
+        let late = entry(5, "b", 9, Some("late"));
+        assert_eq!(tree.merge(path("k"), late), Merged::Older);
+        assert_eq!(tree.text("k"), Some("new"));
+    }
+
+    #[test]
+    fn of_two_commands_with_the_same_explicit_stamp_the_later_one_stays() {
+        let first = entry(1, "a", 100, Some("first"));
+        let second = entry(1, "a", 101, Some("second"));
+        assert!(second.beats(&first) && !first.beats(&second));
+    }
+
+    #[test]
+    fn a_deleted_key_has_no_text_but_is_still_known() {
+        let deleted = tree(&[
+            ("k", entry(5, "a", 5, Some("x"))),
+            ("k", entry(6, "b", 6, None)),
+        ]);
+        assert_eq!(deleted.text("k"), None);
+        assert!(deleted.entry("k").expect("known").is_tombstone());
+        assert_eq!((deleted.len(), deleted.live_len()), (1, 0));
+        assert_eq!(deleted.digest(), Tree::new().digest());
+    }
+
+    #[test]
+    fn a_snapshot_does_not_see_later_changes() {
+        let mut tree = tree(&[("k", entry(5, "a", 5, Some("x")))]);
+        let snapshot = tree.clone();
+        tree.merge(path("k"), entry(6, "a", 6, Some("y")));
+        assert_eq!((snapshot.text("k"), tree.text("k")), (Some("x"), Some("y")));
+    }
+
+    #[test]
+    fn a_live_entry_is_never_forgotten() {
+        let mut tree = tree(&[("k", entry(5, "a", 5, Some("x")))]);
+        assert_eq!(tree.remove_collected(&path("k")), None);
+        tree.merge(path("k"), entry(6, "a", 6, None));
+        assert!(tree.remove_collected(&path("k")).is_some());
+        assert!(tree.is_empty());
+    }
+
+    #[test]
+    fn a_prefix_selects_its_keys_and_folders_are_listed_once() {
+        let x = || entry(5, "a", 5, Some("x"));
+        let tree = tree(&[
+            ("resource-a/size", x()),
+            ("resource-a-b/size", x()),
+            ("resource-a/primary", x()),
+            ("resource-gone/size", entry(5, "a", 5, None)),
+            ("resource-z", x()),
+            ("resource-z/deep/er", x()),
+            ("rest", x()),
+        ]);
+        let found: Vec<&str> = tree
+            .texts("resource-a/")
+            .map(|(path, _)| path.as_str())
+            .collect();
+        assert_eq!(found, ["resource-a/primary", "resource-a/size"]);
+        assert_eq!(tree.folders("resource-"), ["a-b", "a", "z"]);
+        assert_eq!(tree.folders("resource-z/"), ["deep"]);
+        assert_eq!(tree.folders("nothing"), Vec::<&str>::new());
+    }
+
+    #[test]
+    fn values_that_would_break_a_line_or_a_message_are_refused() {
+        check_refused("two\nlines", "'\\n' at byte 3");
+        check_refused("a\tb", "'\\t' at byte 1");
+        check_refused(&"x".repeat(VALUE_BYTES_MAX + 1), "4097 bytes");
+        assert!(Value::text(&"x".repeat(VALUE_BYTES_MAX)).is_ok());
+        assert!(Value::text("").is_ok());
+        assert!(serde_json::from_str::<Value>("\"a\\u0000b\"").is_err());
+    }
+
+    #[test]
+    fn an_entry_survives_the_wire() {
+        for value in [Some("x"), Some(""), None] {
+            let sent = entry(5, "a", 7, value);
+            let text = serde_json::to_string(&sent).expect("can be written");
+            assert_eq!(
+                serde_json::from_str::<Entry>(&text).expect("can be read"),
+                sent
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn merging_is_commutative_and_idempotent(all in entries(), order in any::<u64>()) {
+            let mut shuffled = all.clone();
+            shuffled.extend(all.iter().filter(|(_, e)| (e.stamp.ns ^ order) & 1 == 0).cloned());
+            let turn = order as usize % shuffled.len().max(1);
+            shuffled.rotate_left(turn);
+            shuffled.reverse();
+            check_equal(&merged(all), &merged(shuffled))?;
+        }
+
+        #[test]
+        fn merging_is_associative(a in entries(), b in entries(), c in entries()) {
+            let pairs = |tree: Tree| -> Vec<(Path, Entry)> {
+                tree.iter().map(|(path, entry)| (path.clone(), entry.clone())).collect()
+            };
+            let both = |one: &[(Path, Entry)], other: &[(Path, Entry)]| {
+                pairs(merged(one.iter().chain(other).cloned()))
+            };
+            let left = merged(both(&both(&a, &b), &c));
+            let right = merged(both(&a, &both(&b, &c)));
+            check_equal(&left, &right)?;
+        }
+    }
 }

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::path::Path;
-use crate::tree::{Entry, entry_digest};
+use crate::tree::EntryDigest;
 
 /// Children of a node.
 pub const FANOUT: usize = 16;
@@ -84,24 +84,41 @@ impl Default for Trie {
 }
 
 impl Trie {
+    /// The trie of all these live keys; much faster than inserting a million of them.
+    pub(crate) fn of<'a>(keys: impl Iterator<Item = (&'a Path, EntryDigest)>) -> Trie {
+        let weigh = |(path, digest): (&Path, EntryDigest)| {
+            ((Trie::hash(path), path.clone()), digest.weight())
+        };
+        let mut trie = Trie {
+            weights: keys.map(weigh).collect(),
+            ..Trie::default()
+        };
+        let mut sums = std::mem::take(&mut trie.sums);
+        for ((hash, _), weight) in &trie.weights {
+            add(&mut sums, *hash, *weight);
+        }
+        trie.sums = sums;
+        trie
+    }
+
     /// Place of a path.
     pub fn hash(path: &Path) -> u64 {
         xxh3_64(path.as_str().as_bytes())
     }
 
     /// Puts in a live entry, instead of the one that was there.
-    pub fn insert(&mut self, path: &Path, entry: &Entry) {
+    pub(crate) fn insert(&mut self, path: &Path, digest: EntryDigest) {
         let hash = Trie::hash(path);
-        let weight = (entry_digest(path, entry) >> 64) as u64;
+        let weight = digest.weight();
         let old = self.weights.insert((hash, path.clone()), weight);
-        self.add(hash, weight.wrapping_sub(old.unwrap_or(0)));
+        add(&mut self.sums, hash, weight.wrapping_sub(old.unwrap_or(0)));
     }
 
     /// Takes out a key that is not live any more.
     pub fn remove(&mut self, path: &Path) {
         let hash = Trie::hash(path);
         if let Some(old) = self.weights.remove(&(hash, path.clone())) {
-            self.add(hash, old.wrapping_neg());
+            add(&mut self.sums, hash, old.wrapping_neg());
         }
     }
 
@@ -133,13 +150,14 @@ impl Trie {
         };
         self.keys(leaf).map(|(_, path, _)| path)
     }
+}
 
-    fn add(&mut self, hash: u64, difference: u64) {
-        for (depth, level) in self.sums.iter_mut().enumerate() {
-            let prefix = hash.checked_shr(64 - 4 * depth as u32).unwrap_or(0);
-            if let Some(sum) = level.get_mut(prefix as usize) {
-                *sum = sum.wrapping_add(difference);
-            }
+/// Changes the sums of all nodes above a hash.
+fn add(sums: &mut [Vec<u64>], hash: u64, difference: u64) {
+    for (depth, level) in sums.iter_mut().enumerate() {
+        let prefix = hash.checked_shr(64 - 4 * depth as u32).unwrap_or(0);
+        if let Some(sum) = level.get_mut(prefix as usize) {
+            *sum = sum.wrapping_add(difference);
         }
     }
 }
@@ -151,7 +169,7 @@ mod tests {
     use super::*;
     use crate::name::Host;
     use crate::stamp::{Issue, Stamp};
-    use crate::tree::Value;
+    use crate::tree::{Entry, Value};
 
     fn entry(ns: u64) -> Entry {
         let writer = Host::new("a").expect("valid");
@@ -161,6 +179,10 @@ mod tests {
             issue: Issue { nr: ns, writer },
             lazy: false,
         }
+    }
+
+    fn insert(trie: &mut Trie, nr: u32, ns: u64) {
+        trie.insert(&path(nr), EntryDigest::of(&path(nr), &entry(ns)));
     }
 
     fn path(nr: u32) -> Path {
@@ -178,10 +200,10 @@ mod tests {
     fn every_node_is_the_sum_of_what_is_below_it() {
         let mut trie = Trie::default();
         for nr in 0..500 {
-            trie.insert(&path(nr), &entry(u64::from(nr)));
+            insert(&mut trie, nr, u64::from(nr));
         }
         for nr in 0..250 {
-            trie.insert(&path(nr), &entry(1_000 + u64::from(nr)));
+            insert(&mut trie, nr, 1_000 + u64::from(nr));
             trie.remove(&path(nr + 250));
             trie.remove(&path(nr + 250));
         }
@@ -198,6 +220,19 @@ mod tests {
             assert!(node.is_valid() && trie.keys(node).count() >= 1);
             check_sums(&trie, node);
         }
+    }
+
+    #[test]
+    fn a_trie_made_at_once_is_the_one_made_key_by_key() {
+        let mut one_by_one = Trie::default();
+        (0..300).for_each(|nr| insert(&mut one_by_one, nr, 7));
+        let paths: Vec<Path> = (0..300).map(path).collect();
+        let keys = paths
+            .iter()
+            .map(|path| (path, EntryDigest::of(path, &entry(7))));
+        let at_once = Trie::of(keys);
+        assert_eq!(at_once.sums, one_by_one.sums);
+        assert_eq!(at_once.weights, one_by_one.weights);
     }
 
     #[test]
@@ -233,7 +268,7 @@ mod tests {
         fn the_order_of_changes_leaves_no_trace(mut order in Just((0u32..40).collect::<Vec<_>>()).prop_shuffle()) {
             let build = |order: &[u32]| {
                 let mut trie = Trie::default();
-                order.iter().for_each(|nr| trie.insert(&path(*nr), &entry(u64::from(*nr))));
+                order.iter().for_each(|nr| insert(&mut trie, *nr, u64::from(*nr)));
                 trie.digest(TrieNode::ROOT)
             };
             let shuffled = build(&order);

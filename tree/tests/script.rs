@@ -15,6 +15,8 @@
 //!
 //! `<a>` stands for a digest of 32 times `a`.
 
+#![expect(clippy::panic, reason = "a script that cannot be read ends the test")]
+
 mod common;
 
 use std::fmt::Write as _;
@@ -172,13 +174,13 @@ impl World {
         }
         self.say(&format!(
             "logs nobody needs: {}",
-            join(&lineage.unneeded_logs())
+            join(lineage.unneeded_logs())
         ));
         let versions = lineage.unneeded_versions();
         let versions = versions.iter().map(|(seq, host)| format!("{seq}-{host}"));
         self.say(&format!(
             "version links nobody needs: {}",
-            join(&versions.collect::<Vec<_>>())
+            join(versions.collect::<Vec<_>>())
         ));
     }
 
