@@ -1,8 +1,9 @@
 //! The underlying disk: where a member keeps its replica.
 //!
-//! A regular file or a block device, opened by one daemon only. Reads and writes may come from several threads at once; who
-//! orders overlapping ones is the write buffer. After a failed flush the disk goes on serving but never says "flushed" again: what
-//! was written before is unknown, and only replay from the last persisted position repairs that.
+//! A regular file or a block device, opened by one daemon only. Reads and writes may come from
+//! several threads at once; who orders overlapping ones is the write buffer. After a failed flush
+//! the disk goes on serving but never says "flushed" again: what was written before is unknown, and
+//! only replay from the last persisted position repairs that.
 //!
 //! Manual: "The State of MARS" (attach), invariants 11 and 41.
 
@@ -23,8 +24,8 @@ pub struct Disk {
 }
 
 impl Disk {
-    /// Opens the disk for this process alone. `size` is that of the resource; a larger disk is used up to there only. `None` takes
-    /// all of it.
+    /// Opens the disk for this process alone. `size` is that of the resource; a larger disk is used
+    /// up to there only. `None` takes all of it.
     pub fn open(fs: &dyn Fs, path: &Path, size: Option<u64>) -> Result<Disk, DiskError> {
         let file = fs
             .open(path, OpenHow::Exclusive)
@@ -63,7 +64,8 @@ impl Disk {
             .map_err(|source| self.failed("asking for the size", 0, 0, source))
     }
 
-    /// Uses more of a disk that was enlarged (`marsadm resize`). Never less: the rest could hold data.
+    /// Uses more of a disk that was enlarged (`marsadm resize`). Never less: the rest could hold
+    /// data.
     pub fn grow(&mut self, size: u64) -> Result<(), DiskError> {
         let have = self.real_size()?;
         if have < size {
@@ -114,7 +116,8 @@ impl Disk {
             .map_err(|source| self.failed("discarding", at, len, source))
     }
 
-    /// Does what a writeback unit asks for, in its (ascending) order. A failure leaves any part of it done.
+    /// Does what a writeback unit asks for, in its (ascending) order. A failure leaves any part of
+    /// it done.
     pub fn apply(&self, ops: &[DiskOp]) -> Result<(), DiskError> {
         for op in ops {
             match op {
@@ -126,7 +129,8 @@ impl Disk {
         Ok(())
     }
 
-    /// Makes everything written before the call durable. To be called before a larger replay position is persisted.
+    /// Makes everything written before the call durable. To be called before a larger replay
+    /// position is persisted.
     pub fn flush(&self) -> Result<(), DiskError> {
         if self.flush_lost.load(Ordering::Acquire) {
             return Err(DiskError::FlushLost {

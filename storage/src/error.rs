@@ -1,6 +1,8 @@
-//! What can go wrong with logs, disks and the tree store, told so that an operator knows where to look.
+//! What can go wrong with logs, disks and the tree store, told so that an operator knows where to
+//! look.
 //!
-//! Whether it helps to wait, and which number of the original's scan codes comes closest, are methods, not guesses.
+//! Whether it helps to wait, and which number of the original's scan codes comes closest, are
+//! methods, not guesses.
 
 use std::fmt;
 use std::io;
@@ -26,7 +28,8 @@ impl fmt::Display for LogPlace {
 /// Why a log could not be read or written any further.
 #[derive(Debug, thiserror::Error)]
 pub enum LogError {
-    /// The bytes end inside a record. Normal at the tail of a log that is still being written or fetched.
+    /// The bytes end inside a record. Normal at the tail of a log that is still being written or
+    /// fetched.
     #[error("{at}: the record lacks {missing} more bytes")]
     Short {
         /// Where the record begins.
@@ -66,8 +69,8 @@ pub enum LogError {
         /// Where the offered bytes belong.
         found: u64,
     },
-    /// The header of the file is not one of ours, or not intact. As long as its creation was not confirmed, this is the
-    /// remainder of an interrupted one.
+    /// The header of the file is not one of ours, or not intact. As long as its creation was not
+    /// confirmed, this is the remainder of an interrupted one.
     #[error("{path}: no readable log header: {flaw}")]
     Header {
         /// The log file.
@@ -87,7 +90,8 @@ pub enum LogError {
         /// What the header says.
         found: String,
     },
-    /// An earlier write or flush of this log failed; what is on the medium is unknown, so it is never used again.
+    /// An earlier write or flush of this log failed; what is on the medium is unknown, so it is
+    /// never used again.
     #[error("{at}: not usable since an earlier failure: {reason}")]
     Unusable {
         /// The end of what is certainly durable.
@@ -167,7 +171,8 @@ pub enum HeaderFlaw {
 }
 
 impl LogError {
-    /// Whether the same call may succeed later without anybody doing anything: more bytes may arrive.
+    /// Whether the same call may succeed later without anybody doing anything: more bytes may
+    /// arrive.
     pub fn waiting_helps(&self) -> bool {
         matches!(self, LogError::Short { .. })
     }
@@ -198,7 +203,8 @@ impl LogError {
         }
     }
 
-    /// The closest of the original's codes for a failed scan, as operators know them from its reports (they appear negative there).
+    /// The closest of the original's codes for a failed scan, as operators know them from its
+    /// reports (they appear negative there).
     pub fn scan_code(&self) -> u32 {
         match self {
             LogError::Short { .. } => 10006,
@@ -299,7 +305,8 @@ pub enum DiskError {
         /// Usable size of the disk.
         size: u64,
     },
-    /// An earlier flush failed. What was written before it is unknown until the disk is opened again and replay has passed it.
+    /// An earlier flush failed. What was written before it is unknown until the disk is opened
+    /// again and replay has passed it.
     #[error("{path}: an earlier flush failed, attach it again")]
     FlushLost {
         /// The disk.

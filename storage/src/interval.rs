@@ -1,4 +1,5 @@
-//! A map from byte ranges to values: pieces never overlap, and a value can be cut where its range is cut.
+//! A map from byte ranges to values: pieces never overlap, and a value can be cut where its range
+//! is cut.
 //!
 //! Every operation costs O(log n) plus the pieces it touches.
 

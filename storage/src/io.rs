@@ -1,12 +1,15 @@
 //! Which operations of a file system does the data path need, and what do they promise?
 //!
-//! [`Fs`] and [`BlockFile`] are the only way this crate touches logs, disks and small files. The real ones are in
-//! `real_fs.rs`; the simulator brings others that tear, forget, fail and fill up. Both traits are kept so small that such
-//! an implementation stays readable, and everything that loops, retries or checks lives above them.
+//! [`Fs`] and [`BlockFile`] are the only way this crate touches logs, disks and small files. The
+//! real ones are in `real_fs.rs`; the simulator brings others that tear, forget, fail and fill up.
+//! Both traits are kept so small that such an implementation stays readable, and everything that
+//! loops, retries or checks lives above them.
 //!
 //! What a power cut may take away, and what the callers therefore have to ask for:
-//! - bytes written or zeroed, holes punched, lengths changed: until [`BlockFile::flush`] of *any* handle of that file;
-//! - names made, renamed or removed: until [`Fs::sync_dir`] of the directory (L-A9: never implied by flushing the file).
+//! - bytes written or zeroed, holes punched, lengths changed: until [`BlockFile::flush`] of *any*
+//!   handle of that file;
+//! - names made, renamed or removed: until [`Fs::sync_dir`] of the directory (L-A9: never implied
+//!   by flushing the file).
 
 use std::io::{self, IoSlice};
 use std::path::Path;
@@ -22,8 +25,9 @@ pub enum OpenHow {
     CreateNew,
     /// As it is, or empty when there is none.
     CreateOrOpen,
-    /// It must exist, and nobody else may have it open in this way (`WouldBlock` or `ResourceBusy` otherwise).
-    /// Regular files are locked, block devices are claimed so that nobody can mount them. Ends with the handle.
+    /// It must exist, and nobody else may have it open in this way (`WouldBlock` or `ResourceBusy`
+    /// otherwise). Regular files are locked, block devices are claimed so that nobody can mount
+    /// them. Ends with the handle.
     Exclusive,
 }
 
@@ -58,16 +62,19 @@ pub struct Extent {
 
 /// A file system. Paths are absolute. Every error is the operating system's.
 pub trait Fs: Send + Sync {
-    /// Opens a regular file or a block device. A created file has no durable name before [`Fs::sync_dir`].
+    /// Opens a regular file or a block device. A created file has no durable name before
+    /// [`Fs::sync_dir`].
     fn open(&self, path: &Path, how: OpenHow) -> io::Result<Box<dyn BlockFile>>;
 
-    /// Makes a directory and the ones above it, mode 0700. No error when it exists. Not durable before [`Fs::sync_dir`] of its parent.
+    /// Makes a directory and the ones above it, mode 0700. No error when it exists. Not durable
+    /// before [`Fs::sync_dir`] of its parent.
     fn create_dir(&self, dir: &Path) -> io::Result<()>;
 
     /// Names in a directory, sorted, without `.` and `..`.
     fn list(&self, dir: &Path) -> io::Result<Vec<String>>;
 
-    /// Gives a file another name; one that had this name is gone, at no moment both or none are seen.
+    /// Gives a file another name; one that had this name is gone, at no moment both or none are
+    /// seen.
     fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
 
     /// Removes the name of a regular file. Open handles go on working.
@@ -83,16 +90,19 @@ pub trait Fs: Send + Sync {
     fn free_space(&self, path: &Path) -> io::Result<FreeSpace>;
 }
 
-/// An open file or block device. Calls may come from several threads; overlapping ones in no particular order.
+/// An open file or block device. Calls may come from several threads; overlapping ones in no
+/// particular order.
 pub trait BlockFile: Send + Sync {
-    /// Reads up to `buf.len()` bytes; fewer only at the end of the file (0 beyond it) or when interrupted. See [`read_full_at`].
+    /// Reads up to `buf.len()` bytes; fewer only at the end of the file (0 beyond it) or when
+    /// interrupted. See [`read_full_at`].
     fn read_at(&self, buf: &mut [u8], at: u64) -> io::Result<usize>;
 
     /// Writes all bytes of `bufs` one behind the other. A failure leaves any part of them written.
     fn write_vectored_at(&self, bufs: &[IoSlice<'_>], at: u64) -> io::Result<()>;
 
-    /// Makes durable what was written through any handle before the call (`fdatasync`). After a failure nothing is known
-    /// about those bytes any more, and a later success says nothing about them either.
+    /// Makes durable what was written through any handle before the call (`fdatasync`). After a
+    /// failure nothing is known about those bytes any more, and a later success says nothing about
+    /// them either.
     fn flush(&self) -> io::Result<()>;
 
     /// Current length in bytes.
@@ -107,7 +117,8 @@ pub trait BlockFile: Send + Sync {
     /// Lets the range read as zeros and gives its space back where the file system can do that.
     fn punch_hole(&self, at: u64, len: u64) -> io::Result<()>;
 
-    /// What is stored and what is not within the range, ascending and without gaps. Whoever cannot tell says `Data`.
+    /// What is stored and what is not within the range, ascending and without gaps. Whoever cannot
+    /// tell says `Data`.
     fn map(&self, at: u64, len: u64) -> io::Result<Vec<Extent>>;
 }
 

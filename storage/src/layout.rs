@@ -1,4 +1,5 @@
-//! Where files lie below the state directory of a host. Names are part of the contract with operators and scripts.
+//! Where files lie below the state directory of a host. Names are part of the contract with
+//! operators and scripts.
 
 use crate::io::Fs;
 use std::io;
@@ -87,7 +88,8 @@ impl Layout {
         self.resource(res).join(log.to_string())
     }
 
-    /// The logs of a resource that are here, oldest first; none when there is no directory. Other files are ignored.
+    /// The logs of a resource that are here, oldest first; none when there is no directory. Other
+    /// files are ignored.
     pub fn logs(&self, fs: &dyn Fs, res: &Resource) -> io::Result<Vec<LogName>> {
         let names = match fs.list(&self.resource(res)) {
             Ok(names) => names,

@@ -1,14 +1,16 @@
 //! What survives a power cut: transaction logs, the underlying disk, the tree store, small files.
 //!
-//! Everything here is blocking and single-minded: no network, no asynchronous runtime, no time of day, no chance. Callers decide when and on which
-//! thread. What this crate promises:
+//! Everything here is blocking and single-minded: no network, no asynchronous runtime, no time of
+//! day, no chance. Callers decide when and on which thread. What this crate promises:
 //!
-//! - **Durable means on the medium.** Whatever says it is durable has been flushed, names in directories included.
+//! - **Durable means on the medium.** Whatever says it is durable has been flushed, names in
+//!   directories included.
 //! - **A failed flush is final.** Nobody retries it and believes the second answer.
-//! - **Nothing doubtful is applied.** Every byte of a log is covered by a checksum; reading stops at the first that does not fit.
+//! - **Nothing doubtful is applied.** Every byte of a log is covered by a checksum; reading stops
+//!   at the first that does not fit.
 //! - **Reads see what was acknowledged**, whatever writeback is doing ([`WriteBuffer`]).
-//! - **All file access goes through [`Fs`] and [`BlockFile`]**, so a simulator can tear, forget, fail and fill up. The one exception
-//!   is [`SledStore`], whose database does its own.
+//! - **All file access goes through [`Fs`] and [`BlockFile`]**, so a simulator can tear, forget,
+//!   fail and fill up. The one exception is [`SledStore`], whose database does its own.
 
 pub mod disk;
 pub mod error;
@@ -37,7 +39,8 @@ pub use space::{Space, SpaceGauge, SpaceLimits};
 pub use tree_store::{MemMedium, MemStore, Opened, SledOptions, SledStore, TreeStore};
 pub use write_buffer::{DiskOp, Source, Unit, WriteBuffer};
 
-/// Whether an error of the operating system says that there was no space, on the medium or in a quota.
+/// Whether an error of the operating system says that there was no space, on the medium or in a
+/// quota.
 pub fn is_no_space(e: &std::io::Error) -> bool {
     matches!(
         e.kind(),

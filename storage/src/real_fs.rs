@@ -1,7 +1,8 @@
 //! The file system of this machine behind the seam of `io.rs`.
 //!
-//! Plain buffered calls: one `pwritev` and one `fdatasync` per batch were faster than io_uring and than anything
-//! asynchronous for what a log does. No call here is retried except an interrupted one and the rest of a short write.
+//! Plain buffered calls: one `pwritev` and one `fdatasync` per batch were faster than io_uring and
+//! than anything asynchronous for what a log does. No call here is retried except an interrupted
+//! one and the rest of a short write.
 
 use crate::io::{BlockFile, Extent, ExtentKind, FreeSpace, Fs, OpenHow};
 use rustix::fs::{FallocateFlags, FlockOperation, OFlags, SeekFrom};
@@ -86,7 +87,8 @@ impl Fs for RealFs {
     }
 }
 
-/// A block device is claimed from the kernel (`O_EXCL` fails while it is mounted); a file gets a lock.
+/// A block device is claimed from the kernel (`O_EXCL` fails while it is mounted); a file gets a
+/// lock.
 fn open_exclusive(path: &Path) -> io::Result<Box<dyn BlockFile>> {
     let mut options = OpenOptions::new();
     options.read(true).write(true);
@@ -119,7 +121,8 @@ impl RealFile {
         })
     }
 
-    /// `fallocate` where the file system can do it, plain zeros elsewhere and at the edges of a block device.
+    /// `fallocate` where the file system can do it, plain zeros elsewhere and at the edges of a
+    /// block device.
     fn fallocate_or_zeros(&self, how: FallocateFlags, at: u64, len: u64) -> io::Result<()> {
         let end = at.checked_add(len).ok_or(io::ErrorKind::InvalidInput)?;
         let (start, stop) = match self.is_device {
@@ -167,7 +170,8 @@ impl RealFile {
         Ok(())
     }
 
-    /// The next place at or behind `at` that `SEEK_DATA` or `SEEK_HOLE` finds; `end` when there is none.
+    /// The next place at or behind `at` that `SEEK_DATA` or `SEEK_HOLE` finds; `end` when there is
+    /// none.
     fn seek(&self, to: SeekFrom, end: u64) -> io::Result<u64> {
         match rustix::fs::seek(&self.file, to) {
             Ok(found) => Ok(found.min(end)),

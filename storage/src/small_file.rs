@@ -1,6 +1,8 @@
-//! Small files that are either the old or the new one, never half of one: host name, cluster id, clock lease, markers.
+//! Small files that are either the old or the new one, never half of one: host name, cluster id,
+//! clock lease, markers.
 //!
-//! They live outside the tree store, because a node must know who it is even when the store had to be given up.
+//! They live outside the tree store, because a node must know who it is even when the store had to
+//! be given up.
 
 use crate::io::{Fs, OpenHow, read_full_at, write_at};
 use std::io;
@@ -9,7 +11,8 @@ use std::path::Path;
 /// Nothing that is kept in a small file is longer.
 pub const SMALL_FILE_BYTES_MAX: u64 = 64 << 10;
 
-/// Replaces the contents of `path`. Durable, name included, when it returns. Its directory must exist.
+/// Replaces the contents of `path`. Durable, name included, when it returns. Its directory must
+/// exist.
 pub fn write_small(fs: &dyn Fs, path: &Path, bytes: &[u8]) -> io::Result<()> {
     let dir = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
     let mut new = path.as_os_str().to_owned();

@@ -1,7 +1,8 @@
 //! How bad is it that the state directory fills up?
 //!
-//! Free bytes become a level. A level rises at once and falls by one step per look, so that a value at a limit does not let
-//! the whole cluster flicker. What each level stops is decided in the plan, not here.
+//! Free bytes become a level. A level rises at once and falls by one step per look, so that a value
+//! at a limit does not let the whole cluster flicker. What each level stops is decided in the plan,
+//! not here.
 //!
 //! Manual: "Emergency Mode and its Resolution".
 
@@ -77,7 +78,8 @@ impl SpaceLimits {
         }
     }
 
-    /// All reserves together: what has to be subtracted from free or total bytes before they are shown as usable.
+    /// All reserves together: what has to be subtracted from free or total bytes before they are
+    /// shown as usable.
     pub fn sum(&self) -> u64 {
         self.jammed
             .saturating_add(self.primary)
@@ -102,8 +104,8 @@ impl SpaceGauge {
         }
     }
 
-    /// The level after looking again: up at once, down by one step. `free` are the bytes of the file system, `buffered` those that
-    /// wait in memory and will still be logged.
+    /// The level after looking again: up at once, down by one step. `free` are the bytes of the
+    /// file system, `buffered` those that wait in memory and will still be logged.
     pub fn look(&mut self, free: u64, buffered: u64) -> Space {
         let seen = self.limits.level_of(free.saturating_sub(buffered));
         self.now = if seen >= self.now {

@@ -1,6 +1,8 @@
-//! Which acknowledged writes are not on the disk yet, what does a reader see, and what may be written back next?
+//! Which acknowledged writes are not on the disk yet, what does a reader see, and what may be
+//! written back next?
 //!
-//! Pure: no file, no thread. The logger and the replayer feed it records in log order and carry out what it plans.
+//! Pure: no file, no thread. The logger and the replayer feed it records in log order and carry out
+//! what it plans.
 //!
 //! ```text
 //! insert ──► fresh ──durable──► settled ──plan──► in flight ──complete──► (gone, the disk has it)
@@ -8,13 +10,15 @@
 //!                               version           unit per range
 //! ```
 //!
-//! A byte may be in all three layers at once, as three versions. Readers see the first layer that has it, else the disk. Writeback takes
-//! from `settled` only, so nothing reaches the disk before its record is durable (write-ahead, invariant 10), superseded versions are
-//! never written, and a block that is rewritten all the time still has a durable version to write.
+//! A byte may be in all three layers at once, as three versions. Readers see the first layer that
+//! has it, else the disk. Writeback takes from `settled` only, so nothing reaches the disk before
+//! its record is durable (write-ahead, invariant 10), superseded versions are never written, and a
+//! block that is rewritten all the time still has a durable version to write.
 //!
-//! **Replay position.** Each settled piece remembers the oldest record it answers for: its own, or that of a version it has
-//! covered. A record is done when no piece answers for it; the position is the end of the longest done prefix
-//! (invariants 12, 13). Persist it only after a flush of the disk that began after it was read here.
+//! **Replay position.** Each settled piece remembers the oldest record it answers for: its own, or
+//! that of a version it has covered. A record is done when no piece answers for it; the position is
+//! the end of the longest done prefix (invariants 12, 13). Persist it only after a flush of the
+//! disk that began after it was read here.
 //!
 //! Manual: "The Transaction Logger"; invariants 2, 3, 4, 10, 11, 12, 13, 42.
 
@@ -68,7 +72,8 @@ pub enum DiskOp {
     },
 }
 
-/// Writes that may go to the disk together, ascending by position, none touching another unit in flight.
+/// Writes that may go to the disk together, ascending by position, none touching another unit in
+/// flight.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unit {
     /// For [`WriteBuffer::complete`] or [`WriteBuffer::failed`]; one of them must follow.
@@ -165,7 +170,8 @@ impl WriteBuffer {
         }
     }
 
-    /// Adds the record that ends at `end`, behind all earlier ones. Readers see it at once. Returns its number.
+    /// Adds the record that ends at `end`, behind all earlier ones. Readers see it at once. Returns
+    /// its number.
     pub fn insert(&mut self, body: &Body, end: LogPos) -> u64 {
         assert!(
             end > self.newest,
@@ -205,7 +211,8 @@ impl WriteBuffer {
         nr
     }
 
-    /// All records up to number `nr` are durable in the log (for a replayer: may be applied). From now on they may be written back.
+    /// All records up to number `nr` are durable in the log (for a replayer: may be applied). From
+    /// now on they may be written back.
     pub fn mark_durable(&mut self, nr: u64) {
         while self.durable <= nr && self.durable < self.done + self.pending.len() as u64 {
             self.settle(self.durable);
@@ -237,8 +244,9 @@ impl WriteBuffer {
         found
     }
 
-    /// The next writes for the disk, about `max_bytes` of them, going on where the last plan ended and beginning again at the
-    /// low end. `None` when nothing durable is left that no unit in flight touches.
+    /// The next writes for the disk, about `max_bytes` of them, going on where the last plan ended
+    /// and beginning again at the low end. `None` when nothing durable is left that no unit in
+    /// flight touches.
     pub fn plan(&mut self, max_bytes: u64) -> Option<Unit> {
         let mut starts = self.choose(self.sweep, max_bytes);
         if starts.is_empty() {
@@ -274,7 +282,8 @@ impl WriteBuffer {
         self.drop_done();
     }
 
-    /// The unit could not be written; any part of it may have been. Its newest versions will be planned again.
+    /// The unit could not be written; any part of it may have been. Its newest versions will be
+    /// planned again.
     pub fn failed(&mut self, unit: u64) {
         for (range, version) in self.land(unit) {
             for gap in self.settled.gaps(range.clone()) {
@@ -289,12 +298,14 @@ impl WriteBuffer {
         }
     }
 
-    /// Where replay would have to begin after a crash: the end of the longest prefix of records that are on the disk. Never decreases.
+    /// Where replay would have to begin after a crash: the end of the longest prefix of records
+    /// that are on the disk. Never decreases.
     pub fn replay_pos(&self) -> &LogPos {
         &self.done_pos
     }
 
-    /// The end of the newest record of which anything was handed out for writeback: up to here the disk may hold parts of records.
+    /// The end of the newest record of which anything was handed out for writeback: up to here the
+    /// disk may hold parts of records.
     pub fn dirty_end(&self) -> &LogPos {
         match self.planned.checked_sub(self.done + 1) {
             Some(index) => &self.pending[index as usize].end,
@@ -307,7 +318,8 @@ impl WriteBuffer {
         &self.newest
     }
 
-    /// Memory in use, in bytes: payloads that anything still refers to, and a charge for every record that is not done.
+    /// Memory in use, in bytes: payloads that anything still refers to, and a charge for every
+    /// record that is not done.
     pub fn used_bytes(&self) -> u64 {
         self.used
     }
@@ -391,7 +403,8 @@ impl WriteBuffer {
             .collect()
     }
 
-    /// Puts a settled piece into its place again after a failed unit. Where it covers the failed version, it answers for that too.
+    /// Puts a settled piece into its place again after a failed unit. Where it covers the failed
+    /// version, it answers for that too.
     fn put_back(&mut self, range: Range<u64>, mut newer: Version, failed: &Version) {
         if newer.nr != failed.nr {
             let bytes = len(&range);

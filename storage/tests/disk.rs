@@ -1,4 +1,5 @@
-//! The underlying disk and the small files, on the real file system and on one that loses what was not flushed.
+//! The underlying disk and the small files, on the real file system and on one that loses what was
+//! not flushed.
 
 #![allow(clippy::unwrap_used, reason = "helpers of tests may fail like tests")]
 

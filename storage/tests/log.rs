@@ -578,7 +578,8 @@ fn the_golden_log_is_still_readable_and_still_written() {
 }
 
 proptest! {
-    /// Torn tails: whatever a power cut leaves, recovery ends between two records, at or behind what was durable.
+    /// Torn tails: whatever a power cut leaves, recovery ends between two records, at or behind
+    /// what was durable.
     #[test]
     fn after_a_power_cut_recovery_finds_a_prefix_that_holds_everything_durable(seed: u64) {
         let fs = MemFs::default();

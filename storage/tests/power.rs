@@ -1,10 +1,15 @@
 //! The tree store on a device that loses unflushed writes when the power goes, and on a full disk.
 //!
-//! Real parts: ext4 on a loop device; below it a block device whose write cache dies with its process (`nbdkit` with a write-back
-//! cache, seen through FUSE). The store runs in a child process, because it must neither panic nor hang there. Needs root and
-//! these tools; without them the tests say so and pass.
+//! Real parts: ext4 on a loop device; below it a block device whose write cache dies with its
+//! process (`nbdkit` with a write-back cache, seen through FUSE). The store runs in a child
+//! process, because it must neither panic nor hang there. Needs root and these tools; without them
+//! the tests say so and pass.
 
-#![allow(clippy::unwrap_used, reason = "helpers of tests may fail like tests")]
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    reason = "helpers of tests may fail like tests"
+)]
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -75,7 +80,8 @@ fn nothing_acknowledged_is_lost_and_every_start_succeeds_after_the_disk_was_full
         fill_up(&filler, round * 4096);
         let acknowledged = child.last_before_full();
         drop(child);
-        // While it is full: it opens, in the space of the ballast, or says that it is full. Nothing else.
+        // While it is full: it opens, in the space of the ballast, or says that it is full. Nothing
+        // else.
         let mut child = StoreChild::start("look", &tree, ballast);
         if let Some(found) = child.number_or_full("loaded") {
             assert!(

@@ -365,7 +365,8 @@ impl Model {
         }
     }
 
-    /// After a cut at any moment replay from the persisted position gives the durable prefix, with nothing of later records.
+    /// After a cut at any moment replay from the persisted position gives the durable prefix, with
+    /// nothing of later records.
     fn check_recovery_after_a_crash(&self, mut seed: u64) {
         let mut left = self.medium;
         for (at, byte) in left.iter_mut().enumerate() {

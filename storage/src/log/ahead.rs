@@ -1,8 +1,10 @@
-//! Zeros written ahead of use, so that a flush of the log need not wait for the file system's own journal.
+//! Zeros written ahead of use, so that a flush of the log need not wait for the file system's own
+//! journal.
 //!
-//! Appending to a file that grows costs a change of its length and of its block list per flush; overwriting zeros that are
-//! already on the medium costs neither (1.7 times the writes at depth 1, 6 times at depth 64). The owner of the log calls
-//! [`ZeroAhead::step`] on another thread while it goes on appending. Both meet only when the writer has caught up.
+//! Appending to a file that grows costs a change of its length and of its block list per flush;
+//! overwriting zeros that are already on the medium costs neither (1.7 times the writes at depth 1,
+//! 6 times at depth 64). The owner of the log calls [`ZeroAhead::step`] on another thread while it
+//! goes on appending. Both meet only when the writer has caught up.
 
 use super::header::HEADER_BYTES;
 use crate::error::{LogError, io_failed};
@@ -16,9 +18,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// How far ahead zeros are written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AheadOptions {
-    /// Zeros kept in front of the writer, in bytes; 0 switches this off. Refilled when less than half is left.
+    /// Zeros kept in front of the writer, in bytes; 0 switches this off. Refilled when less than
+    /// half is left.
     pub ahead_bytes: u64,
-    /// Written and flushed by one call of [`ZeroAhead::step`]. A flush of the log may have to wait for that much.
+    /// Written and flushed by one call of [`ZeroAhead::step`]. A flush of the log may have to wait
+    /// for that much.
     pub step_bytes: u64,
     /// No zeros beyond this length of the file: where the log will be rotated anyway.
     pub until_bytes: u64,
@@ -53,7 +57,8 @@ struct Shared {
 
 /// Who may write behind `zeroed`: whoever holds the lock.
 struct Frontier {
-    /// Text of the first failed flush. It concerns the records too, and only one caller of the operating system is told.
+    /// Text of the first failed flush. It concerns the records too, and only one caller of the
+    /// operating system is told.
     failed: Option<String>,
     closed: bool,
 }
@@ -86,8 +91,9 @@ impl ZeroAhead {
         self.missing() > self.shared.options.ahead_bytes / 2 && !self.shared.frontier.lock().closed
     }
 
-    /// Writes and flushes one step of zeros. `Ok(true)`: call again, more are wanted. A failure to write (no space, say) harms
-    /// nobody and only ends the writing ahead; a failure to flush makes the log unusable, which its writer then reports.
+    /// Writes and flushes one step of zeros. `Ok(true)`: call again, more are wanted. A failure to
+    /// write (no space, say) harms nobody and only ends the writing ahead; a failure to flush makes
+    /// the log unusable, which its writer then reports.
     pub fn step(&self) -> Result<bool, LogError> {
         let shared = &*self.shared;
         let missing = self.missing();
@@ -126,7 +132,8 @@ impl ZeroAhead {
             .saturating_sub(shared.zeroed.load(Ordering::Acquire))
     }
 
-    /// The writer is about to write up to file offset `end`. Returns when nobody writes zeros there any more.
+    /// The writer is about to write up to file offset `end`. Returns when nobody writes zeros there
+    /// any more.
     pub(super) fn claim(&self, end: u64) {
         let shared = &*self.shared;
         shared.written.store(end, Ordering::Relaxed);
@@ -136,7 +143,8 @@ impl ZeroAhead {
         }
     }
 
-    /// The writer will not go on behind file offset `end`: no more zeros, and `cut` may shorten the file undisturbed.
+    /// The writer will not go on behind file offset `end`: no more zeros, and `cut` may shorten the
+    /// file undisturbed.
     pub(super) fn close<T>(&self, cut: impl FnOnce() -> T) -> T {
         let mut frontier = self.shared.frontier.lock();
         frontier.closed = true;

@@ -1,4 +1,5 @@
-//! Walking from record to record: running number, running digest, seal. Shared by writer, reader and fetched log.
+//! Walking from record to record: running number, running digest, seal. Shared by writer, reader
+//! and fetched log.
 
 use super::record::{Flaw, Head, decode_head};
 use crate::error::{Damage, LogError, place};
@@ -6,7 +7,8 @@ use std::path::Path;
 use std::sync::Arc;
 use tree::{Digest128, LogName};
 
-/// Records up to this size are copied together before they are hashed: in one piece blake3 is twice as fast as in several odd ones.
+/// Records up to this size are copied together before they are hashed: in one piece blake3 is twice
+/// as fast as in several odd ones.
 const GATHER_BYTES_MAX: usize = 64 << 10;
 
 /// A durable end of a log as version links tell it. Always between two records.
@@ -20,8 +22,9 @@ pub struct LogEnd {
 
 /// A place between two records from which reading can go on.
 ///
-/// Whoever starts somewhere in the middle may not know everything: without a digest none is computed and a seal is not
-/// compared, without a number the first record is believed (its offset and its checksum still bind it to the place).
+/// Whoever starts somewhere in the middle may not know everything: without a digest none is
+/// computed and a seal is not compared, without a number the first record is believed (its offset
+/// and its checksum still bind it to the place).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Boundary {
     /// Logical offset.

@@ -1,8 +1,8 @@
 //! A secondary's copy of a log: bytes of a peer go in, intact records come out.
 //!
-//! Only whole records whose checksum, offset, number and seal are right reach the file, so the copy is always a prefix of
-//! the creator's log that ends between two records (invariant 20). The bytes of an incomplete record wait in memory; after a restart
-//! they are fetched again.
+//! Only whole records whose checksum, offset, number and seal are right reach the file, so the copy
+//! is always a prefix of the creator's log that ends between two records (invariant 20). The bytes
+//! of an incomplete record wait in memory; after a restart they are fetched again.
 
 use super::chain::{Boundary, Chain, LogEnd};
 use super::header::{HEADER_BYTES, LogHeader, LogIdentity, checksum_seed};
@@ -24,8 +24,9 @@ pub struct FetchedLog {
 }
 
 impl FetchedLog {
-    /// Begins a copy in `dir` with the header a peer has sent, which must be that of `wanted`. A file of this name is replaced: ask
-    /// [`FetchedLog::open`] first. On return the empty copy and its name are durable.
+    /// Begins a copy in `dir` with the header a peer has sent, which must be that of `wanted`. A
+    /// file of this name is replaced: ask [`FetchedLog::open`] first. On return the empty copy and
+    /// its name are durable.
     pub fn create(
         fs: &dyn Fs,
         dir: &Path,
@@ -55,8 +56,8 @@ impl FetchedLog {
         Ok(FetchedLog::at(file, chain))
     }
 
-    /// Goes on with a copy. `known` is the end that was published for it, so that only what follows is read again; `None` reads all.
-    /// A torn tail is dropped.
+    /// Goes on with a copy. `known` is the end that was published for it, so that only what follows
+    /// is read again; `None` reads all. A torn tail is dropped.
     pub fn open(
         fs: &dyn Fs,
         dir: &Path,
@@ -106,8 +107,9 @@ impl FetchedLog {
         self.chain.sealed
     }
 
-    /// Takes bytes for logical offset `offset`, which must be [`FetchedLog::received`]. Intact records before a damaged one are
-    /// kept; the damaged one and everything behind it is refused, and the error names its place.
+    /// Takes bytes for logical offset `offset`, which must be [`FetchedLog::received`]. Intact
+    /// records before a damaged one are kept; the damaged one and everything behind it is refused,
+    /// and the error names its place.
     pub fn append(&mut self, offset: u64, bytes: &[u8]) -> Result<(), LogError> {
         self.must_be_usable()?;
         if offset != self.received() {
@@ -139,7 +141,8 @@ impl FetchedLog {
         Ok(self.durable)
     }
 
-    /// Verifies as many records as `bytes` hold and writes them with one call; returns their length.
+    /// Verifies as many records as `bytes` hold and writes them with one call; returns their
+    /// length.
     fn take_records(&mut self, bytes: &[u8]) -> Result<usize, LogError> {
         let (start, before) = (self.chain.here, self.chain.sealed);
         let mut done = 0;

@@ -12,7 +12,8 @@ const VERSION: u32 = 1;
 const TEXT_BYTES: usize = 64;
 const CRC_AT: usize = HEADER_BYTES as usize - 4;
 
-/// Which log a file has to be. Peers and operators may be wrong about that, so it is compared at every opening.
+/// Which log a file has to be. Peers and operators may be wrong about that, so it is compared at
+/// every opening.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LogIdentity {
     /// Id of the cluster, at most 63 bytes.
@@ -83,8 +84,8 @@ impl LogHeader {
     }
 }
 
-/// The value every checksum of a record of this file continues. (Not the checksum of the whole header: with its own
-/// checksum at the end that is the same number for every header.)
+/// The value every checksum of a record of this file continues. (Not the checksum of the whole
+/// header: with its own checksum at the end that is the same number for every header.)
 pub(super) fn checksum_seed(header: &[u8]) -> u32 {
     crc32c::crc32c(&header[..CRC_AT])
 }

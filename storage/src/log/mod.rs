@@ -28,18 +28,21 @@
 //!          40  8  length on the device in bytes
 //!          48  8  logical offset of this record
 //!          56  4  zeros
-//!          60  4  CRC32C of the bytes 0..60 and everything behind 64, continuing that of the file header
+//!          60  4  CRC32C of the bytes 0..60 and all from 64 on, continuing that of the header
 //!          64     payload, then zeros up to a multiple of 8
 //!
-//! payload   data: the bytes; zeroes, discard, mark: none; seal: 8 bytes length of the log in front of the seal, 16 bytes digest there
+//! payload   data: the bytes; zeroes, discard, mark: none;
+//!           seal: 8 bytes length of the log in front of it, 16 bytes running digest there
 //! ```
 //!
-//! The file may be longer than the log: it is written with zeros ahead of use. A zero magic is therefore the clean end of a
-//! log whose length nobody remembers. A record is bound to its file by the checksum seed and to its place by the
-//! offset in it, so neither a record of another log nor one at a wrong place is ever taken for the next one.
+//! The file may be longer than the log: it is written with zeros ahead of use. A zero magic is
+//! therefore the clean end of a log whose length nobody remembers. A record is bound to its file by
+//! the checksum seed and to its place by the offset in it, so neither a record of another log nor
+//! one at a wrong place is ever taken for the next one.
 //!
-//! **Running digest**: `d0 = blake3(file header)[..16]`, then `d = blake3(d ‖ record)[..16]` for every record with all its bytes.
-//! Since the header holds the predecessor's last digest, equal digests mean equal contents of the whole history.
+//! **Running digest**: `d0 = blake3(file header)[..16]`, then `d = blake3(d ‖ record)[..16]` for
+//! every record with all its bytes. Since the header holds the predecessor's last digest, equal
+//! digests mean equal contents of the whole history.
 //!
 //! A golden file in `tests/golden/` must stay readable by every later release.
 

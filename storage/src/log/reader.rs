@@ -1,7 +1,7 @@
 //! Reading a log: record by record, never past the first doubtful byte.
 //!
-//! How far to read comes from outside, because the file itself does not know: see [`Bound`]. Damage is never skipped; there is no
-//! search for a later intact record.
+//! How far to read comes from outside, because the file itself does not know: see [`Bound`]. Damage
+//! is never skipped; there is no search for a later intact record.
 
 use super::chain::{Boundary, Chain};
 use super::header::{HEADER_BYTES, LogHeader, LogIdentity, checksum_seed};
@@ -19,10 +19,11 @@ const CHUNK_BYTES: usize = 256 << 10;
 /// How far a log may be read, and what its end means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Bound {
-    /// Every byte below this logical length was promised to be there: whatever is wrong there is damage.
+    /// Every byte below this logical length was promised to be there: whatever is wrong there is
+    /// damage.
     Durable(u64),
-    /// Nobody remembers the length, as after a crash of the writer. Everything below `at_least` was promised; behind that the
-    /// first bytes that are no intact record are the end.
+    /// Nobody remembers the length, as after a crash of the writer. Everything below `at_least` was
+    /// promised; behind that the first bytes that are no intact record are the end.
     Tail {
         /// Logical length that is known to have been durable.
         at_least: u64,
@@ -115,7 +116,8 @@ impl LogFile {
         }
     }
 
-    /// The running digest at logical length `len`, from the contents of the file (L-A6). `len` must be a record boundary.
+    /// The running digest at logical length `len`, from the contents of the file (L-A6). `len` must
+    /// be a record boundary.
     pub fn digest_at(self: &Arc<Self>, len: u64) -> Result<Digest128, LogError> {
         let mut reader = self.records(self.start(), Bound::Durable(len));
         while reader.next_record()?.is_some() {}
@@ -140,7 +142,8 @@ impl LogFile {
     }
 }
 
-/// Walks over the records of a log.
+/// Walks over the records of a log. The data of a record shares the memory of the chunk it was read
+/// with, about 256 KiB, for as long as anybody keeps it.
 pub struct LogReader {
     file: Arc<LogFile>,
     chain: Chain,
@@ -152,8 +155,9 @@ pub struct LogReader {
 }
 
 impl LogReader {
-    /// The next record. `None` at the bound, at a seal, and, for [`Bound::Tail`], at the first bytes that are not an intact record.
-    /// After an error the reader stays where it is; a [`LogError::Short`] may be tried again once more bytes are there.
+    /// The next record. `None` at the bound, at a seal, and, for [`Bound::Tail`], at the first
+    /// bytes that are not an intact record. After an error the reader stays where it is; a
+    /// [`LogError::Short`] may be tried again once more bytes are there.
     pub fn next_record(&mut self) -> Result<Option<Record>, LogError> {
         match self.bound {
             Bound::Durable(len) if self.chain.here.offset >= len => Ok(None),
@@ -186,12 +190,14 @@ impl LogReader {
         self.bound = Bound::Durable(durable);
     }
 
-    /// Why a [`Bound::Tail`] ended where it did; `None` when it ended cleanly, at a seal or at unused space.
+    /// Why a [`Bound::Tail`] ended where it did; `None` when it ended cleanly, at a seal or at
+    /// unused space.
     pub fn torn(&self) -> Option<&LogError> {
         self.torn.as_ref().filter(|e| !is_clean_end(e))
     }
 
-    /// The record at the boundary; reads on as long as it is incomplete and more of the file is within `len`.
+    /// The record at the boundary; reads on as long as it is incomplete and more of the file is
+    /// within `len`.
     fn read_one(&mut self, len: u64) -> Result<Record, LogError> {
         let offset = self.chain.here.offset;
         self.forget_before(offset);

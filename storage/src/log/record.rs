@@ -1,7 +1,7 @@
 //! One record: how it becomes bytes, and how bytes are recognised as one. Drawing in `log/mod.rs`.
 //!
-//! Nothing here knows files. [`decode_head`] trusts no byte: it looks at a length before it uses it and at a field before
-//! it acts on it, and every byte of the record is covered by its checksum.
+//! Nothing here knows files. [`decode_head`] trusts no byte: it looks at a length before it uses it
+//! and at a field before it acts on it, and every byte of the record is covered by its checksum.
 
 use super::header::{u32_at, u64_at};
 use crate::error::Damage;
@@ -40,7 +40,8 @@ pub enum Body {
         /// Number of bytes, at least 1.
         len: u64,
     },
-    /// This range is not needed any more. It reads as zeros everywhere, so that replicas stay equal byte by byte.
+    /// This range is not needed any more. It reads as zeros everywhere, so that replicas stay equal
+    /// byte by byte.
     Discard {
         /// First byte on the device.
         at: u64,
@@ -185,10 +186,12 @@ pub(super) enum Flaw {
     Damaged(Damage),
 }
 
-/// Recognises the record at the start of `bytes`, which lie at `offset` of the log. More bytes than one record do no harm.
+/// Recognises the record at the start of `bytes`, which lie at `offset` of the log. More bytes than
+/// one record do no harm.
 pub(super) fn decode_head(bytes: &[u8], offset: u64, seed: u32) -> Result<Head, Flaw> {
     if bytes.len() < RECORD_HEADER_BYTES {
-        // What is there must at least look like the beginning of a record, else waiting would be in vain.
+        // What is there must at least look like the beginning of a record, else waiting would be in
+        // vain.
         let n = bytes.len().min(4);
         return match bytes[..n] == MAGIC.to_le_bytes()[..n] {
             true => Err(Flaw::Short((RECORD_HEADER_BYTES - bytes.len()) as u64)),
@@ -245,7 +248,8 @@ fn kind_of(code: u8) -> Result<Kind, Flaw> {
     }
 }
 
-/// The checksum holds, so this is what a writer wrote; it may still be newer, misplaced or mistaken.
+/// The checksum holds, so this is what a writer wrote; it may still be newer, misplaced or
+/// mistaken.
 fn check_fields(bytes: &[u8], head: &Head, offset: u64) -> Result<(), Damage> {
     if bytes[5] != 0 {
         return Err(Damage::Compression(bytes[5]));
@@ -270,7 +274,8 @@ fn check_fields(bytes: &[u8], head: &Head, offset: u64) -> Result<(), Damage> {
 }
 
 impl Head {
-    /// What the record does; `bytes` are those [`decode_head`] has checked. Data is shared with them, not copied.
+    /// What the record does; `bytes` are those [`decode_head`] has checked. Data is shared with
+    /// them, not copied.
     pub fn body(&self, bytes: &Bytes) -> Body {
         let payload = RECORD_HEADER_BYTES..RECORD_HEADER_BYTES + self.stored;
         match self.kind {

@@ -1,7 +1,7 @@
 //! What is left of a log after its writer, or the fetcher of this copy, has died.
 //!
-//! The last intact record is the end; what follows is a torn write and is cut off, never applied. A log whose durable length is
-//! known must reach it: anything less is damage, not a tail.
+//! The last intact record is the end; what follows is a torn write and is cut off, never applied. A
+//! log whose durable length is known must reach it: anything less is damage, not a tail.
 
 use super::chain::{Boundary, Chain, LogEnd};
 use super::header::{HEADER_BYTES, LogIdentity};
@@ -24,9 +24,10 @@ pub struct Recovered {
     pub torn: Option<LogError>,
 }
 
-/// Finds the end of a log, removes what is behind it and flushes the rest: bytes of a killed process may be readable without
-/// being durable. `known` is an end that was published earlier; what lies before it is not read again. At least `at_least`
-/// bytes must be intact, else the error names the first damaged place and the file stays as it is.
+/// Finds the end of a log, removes what is behind it and flushes the rest: bytes of a killed
+/// process may be readable without being durable. `known` is an end that was published earlier;
+/// what lies before it is not read again. At least `at_least` bytes must be intact, else the error
+/// names the first damaged place and the file stays as it is.
 pub fn recover(
     fs: &dyn Fs,
     path: &Path,

@@ -1,7 +1,8 @@
 //! Appending to a log: many records in one write, many writes under one flush.
 //!
-//! One owner, one thread: the order of [`LogWriter::append`] is the order of the resource's writes. A log is written by the
-//! process that created it and by nobody else ever: there is no way to open one for appending again.
+//! One owner, one thread: the order of [`LogWriter::append`] is the order of the resource's writes.
+//! A log is written by the process that created it and by nobody else ever: there is no way to open
+//! one for appending again.
 //!
 //! Manual: "The Transaction Logger". Durable creation: L-A1, L-A9.
 
@@ -54,8 +55,9 @@ enum State {
 }
 
 impl LogWriter {
-    /// Creates the log file in `dir`. On return the header and the name are on the medium, so the log may be announced.
-    /// The remainder of an interrupted creation (no readable header, or no record yet) is replaced; a log with records never.
+    /// Creates the log file in `dir`. On return the header and the name are on the medium, so the
+    /// log may be announced. The remainder of an interrupted creation (no readable header, or no
+    /// record yet) is replaced; a log with records never.
     pub fn create(
         fs: &dyn Fs,
         dir: &Path,
@@ -113,8 +115,9 @@ impl LogWriter {
         self.ahead.clone()
     }
 
-    /// Appends all records with one write, in this order; payloads are not copied. Returns the logical end of each.
-    /// Nothing is durable before [`LogWriter::flush`]. After a failure none of them is in the log, and the log takes no more.
+    /// Appends all records with one write, in this order; payloads are not copied. Returns the
+    /// logical end of each. Nothing is durable before [`LogWriter::flush`]. After a failure none of
+    /// them is in the log, and the log takes no more.
     pub fn append(&mut self, records: &[NewRecord]) -> Result<Vec<u64>, LogError> {
         self.must_take_records()?;
         let mut next = self.appended;
@@ -156,7 +159,8 @@ impl LogWriter {
         Ok(self.durable)
     }
 
-    /// Ends the log with a seal, cuts off unused zeros and makes all of it durable. Returns the final end.
+    /// Ends the log with a seal, cuts off unused zeros and makes all of it durable. Returns the
+    /// final end.
     pub fn seal(&mut self, stamp_ns: u64) -> Result<LogEnd, LogError> {
         self.must_take_records()?;
         let LogEnd { len, digest } = known_end(&self.appended);
@@ -170,11 +174,10 @@ impl LogWriter {
         next.step(nr, &parts(&body, &encoded));
         let slices = parts(&body, &encoded).map(IoSlice::new);
         self.write(&slices, next)?;
-        self.cut_to(next.offset)
-            .map_err(io_failed(&self.path, "cutting off unused zeros"))?;
-        let end = self.flush()?;
         self.state = State::Sealed;
-        Ok(end)
+        // Zeros that cannot be cut off cost space and nothing else: readers end at the seal.
+        let _ = self.cut_to(next.offset);
+        self.flush()
     }
 
     fn write(&mut self, slices: &[IoSlice<'_>], next: Boundary) -> Result<(), LogError> {
@@ -190,8 +193,9 @@ impl LogWriter {
         Ok(())
     }
 
-    /// Records of a failed append were never acknowledged. They must not turn up in a recovery after the application has
-    /// written elsewhere, so the file is cut. Durable zeros would do as well, but the space may be what is lacking.
+    /// Records of a failed append were never acknowledged. They must not turn up in a recovery
+    /// after the application has written elsewhere, so the file is cut. Durable zeros would do as
+    /// well, but the space may be what is lacking.
     fn take_back(&mut self, why: &io::Error) {
         let why = format!("append: {why}");
         self.state = match self.cut_to(self.appended.offset) {
@@ -266,7 +270,8 @@ fn known_end(boundary: &Boundary) -> LogEnd {
         .expect("a writer knows the digest from the file header on")
 }
 
-/// A crash while creating a log leaves a file that nobody was told about: remove it. Anything with a record stays.
+/// A crash while creating a log leaves a file that nobody was told about: remove it. Anything with
+/// a record stays.
 fn remove_remainder(fs: &dyn Fs, path: &Path) -> Result<(), LogError> {
     match LogFile::open(fs, path, None) {
         Err(LogError::Io { source, .. }) if source.kind() == io::ErrorKind::NotFound => {

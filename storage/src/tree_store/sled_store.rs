@@ -2,8 +2,9 @@
 //!
 //! - `Db::flush` ends in the page cache: every commit is followed by `fdatasync` of sled's file.
 //! - The periodic flusher rewrites the whole snapshot: it is off.
-//! - Opening may panic, and may fail for good after the disk was full: it runs in a thread of its own; on failure first the
-//!   snapshots are moved aside (sled rebuilds them from its log), then the whole directory, and then the node must resync.
+//! - Opening may panic, and may fail for good after the disk was full: it runs in a thread of its
+//!   own; on failure first the snapshots are moved aside (sled rebuilds them from its log), then
+//!   the whole directory, and then the node must resync.
 //! - On a full disk it cannot even be opened: a ballast file is kept and given back then.
 //! - Every value carries a checksum over its path and contents, looked at when loading.
 
@@ -13,6 +14,7 @@ use crate::error::StoreError;
 use crate::io::{Fs, OpenHow, write_at};
 use crate::real_fs::RealFs;
 use crate::small_file::{read_small, remove_small, write_small};
+use rustix::io::Errno;
 use std::fs::File;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -34,7 +36,8 @@ pub struct SledOptions {
     pub cache_bytes: u64,
     /// Size of the file that is given up when the disk is full; 0 for none.
     pub ballast_bytes: u64,
-    /// How often to try again, every 100 ms, while another process still has the database: the predecessor may be about to end.
+    /// How often to try again, every 100 ms, while another process still has the database: the
+    /// predecessor may be about to end.
     pub lock_tries: u32,
 }
 
@@ -83,8 +86,9 @@ struct Open {
 }
 
 impl SledStore {
-    /// Opens or creates the database in directory `dir` and reads all of it. Fails only when another process has it or when the
-    /// directory cannot be used at all; a database that cannot be read is moved aside.
+    /// Opens or creates the database in directory `dir` and reads all of it. Fails only when
+    /// another process has it or when the directory cannot be used at all; a database that cannot
+    /// be read is moved aside.
     pub fn open(dir: &FilePath, options: SledOptions) -> Result<(SledStore, Opened), StoreError> {
         let mut store = SledStore {
             dir: dir.to_owned(),
@@ -103,7 +107,8 @@ impl SledStore {
     /// From gentle to rough: as it is, without ballast, without snapshots, anew.
     fn open_somehow(&mut self) -> Result<Opened, StoreError> {
         let reason = match self.try_open() {
-            Err(e @ StoreError::Locked { .. }) => return Err(e),
+            Err(e @ (StoreError::Locked { .. } | StoreError::Io { .. })) => return Err(e),
+            Err(e) if !self.dir.is_dir() => return Err(e),
             Err(e) => e.to_string(),
             opened => return opened,
         };
@@ -124,7 +129,7 @@ impl SledStore {
         let reason = format!("{reason}; begun anew");
         self.remember_resync(&reason)?;
         let aside = self.move_all_aside()?;
-        tracing::error!(dir = %self.dir.display(), aside = %aside.display(), "tree database given up");
+        tracing::error!(aside = %aside.display(), "tree database given up");
         self.try_open()?;
         Ok(Opened::Incomplete { reason })
     }
@@ -148,7 +153,8 @@ impl SledStore {
         self.leave_out(&damaged)
     }
 
-    /// Removes entries that are not what was written. That some are missing is remembered before they are gone.
+    /// Removes entries that are not what was written. That some are missing is remembered before
+    /// they are gone.
     fn leave_out(&mut self, damaged: &[sled::IVec]) -> Result<Opened, StoreError> {
         if damaged.is_empty() {
             return Ok(Opened::Good);
@@ -192,7 +198,7 @@ impl SledStore {
     fn close(&mut self) {
         let open = self.open.take();
         if catch_unwind(AssertUnwindSafe(|| drop(open))).is_err() {
-            tracing::warn!(dir = %self.dir.display(), "the tree database could not be closed cleanly");
+            tracing::warn!(dir = %self.dir.display(), "tree database not closed cleanly");
         }
     }
 
@@ -213,7 +219,8 @@ impl SledStore {
         Ok(!snapshots.is_empty())
     }
 
-    /// Renames the directory to the first free name `<dir>.bad-N`; durably, for the marker speaks of it.
+    /// Renames the directory to the first free name `<dir>.bad-N`; durably, for the marker speaks
+    /// of it.
     fn move_all_aside(&self) -> Result<PathBuf, StoreError> {
         let aside = (1..)
             .map(|n| self.beside(&format!("bad-{n}")))
@@ -241,7 +248,8 @@ impl SledStore {
         }
     }
 
-    /// Written once there is four times its size of space, so that it never is the reason for a full disk.
+    /// Written once there is four times its size of space, so that it never is the reason for a
+    /// full disk.
     fn keep_ballast(&self) {
         let path = self.beside("ballast");
         let want = self.options.ballast_bytes;
@@ -269,7 +277,7 @@ impl SledStore {
 
     fn give_up_ballast(&self) {
         if let Err(e) = remove_small(&RealFs, &self.beside("ballast")) {
-            tracing::warn!(dir = %self.dir.display(), error = %e, "the ballast file could not be removed");
+            tracing::warn!(dir = %self.dir.display(), error = %e, "ballast not removed");
         }
     }
 
@@ -394,7 +402,7 @@ fn read_all(dir: &FilePath, db: &sled::Db) -> Result<Everything, StoreError> {
             Ok(entry) => entries.push(entry),
             Err(e) => {
                 let key_text = String::from_utf8_lossy(&key);
-                tracing::error!(dir = %dir.display(), key = %key_text, error = %e, "damaged entry left out");
+                tracing::error!(key = %key_text, error = %e, "damaged entry left out");
                 damaged.push(key);
             }
         }
@@ -422,6 +430,11 @@ fn database(dir: &FilePath, doing: &'static str, e: sled::Error) -> StoreError {
     let path = dir.to_owned();
     match e {
         sled::Error::Io(e) if crate::is_no_space(&e) => StoreError::Full { path },
+        sled::Error::Io(source) if is_of_this_moment(&source) => StoreError::Io {
+            path,
+            doing,
+            source,
+        },
         e if e.to_string().contains(LOCKED_TEXT) => StoreError::Locked { path },
         e => StoreError::Database {
             path,
@@ -429,6 +442,20 @@ fn database(dir: &FilePath, doing: &'static str, e: sled::Error) -> StoreError {
             reason: e.to_string(),
         },
     }
+}
+
+/// Errors that say nothing about the database: it must not be given up for them.
+fn is_of_this_moment(e: &io::Error) -> bool {
+    let errno = e.raw_os_error().map(Errno::from_raw_os_error);
+    let passing = [
+        Errno::ACCESS,
+        Errno::PERM,
+        Errno::ROFS,
+        Errno::MFILE,
+        Errno::NFILE,
+        Errno::NOMEM,
+    ];
+    errno.is_some_and(|errno| passing.contains(&errno))
 }
 
 fn refused(path: &FilePath, doing: &'static str, source: io::Error) -> StoreError {
@@ -440,5 +467,24 @@ fn refused(path: &FilePath, doing: &'static str, source: io::Error) -> StoreErro
             doing,
             source,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check_answer(errno: Errno, expected: fn(&StoreError) -> bool) {
+        let e = io::Error::from_raw_os_error(errno.raw_os_error());
+        let e = database(FilePath::new("tree"), "opening", sled::Error::Io(e));
+        assert!(expected(&e), "{errno:?} became {e:?}");
+    }
+
+    #[test]
+    fn a_database_is_not_given_up_for_lack_of_space_files_or_rights() {
+        check_answer(Errno::NOSPC, |e| matches!(e, StoreError::Full { .. }));
+        check_answer(Errno::MFILE, |e| matches!(e, StoreError::Io { .. }));
+        check_answer(Errno::ACCESS, |e| matches!(e, StoreError::Io { .. }));
+        check_answer(Errno::IO, |e| matches!(e, StoreError::Database { .. }));
     }
 }

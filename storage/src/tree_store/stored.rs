@@ -113,3 +113,67 @@ impl<'a> Rest<'a> {
         Host::new(name).map_err(|_| StoredError::Malformed("host"))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn any_entry() -> impl Strategy<Value = (Path, Entry)> {
+        let value = prop::option::of("[ -~]{0,40}");
+        (
+            "[a-z]{1,9}(/[a-z]{1,9}){0,2}",
+            value,
+            any::<(u64, u64)>(),
+            "[a-z]{1,9}",
+            any::<bool>(),
+        )
+            .prop_map(|(path, text, (ns, nr), host, lazy)| {
+                let writer = Host::new(&host).unwrap();
+                let value = text.map_or(Value::Tombstone, |text| Value::text(&text).unwrap());
+                let stamp = Stamp {
+                    ns,
+                    writer: writer.clone(),
+                };
+                let issue = Issue { writer, nr };
+                (
+                    Path::new(&path).unwrap(),
+                    Entry {
+                        value,
+                        stamp,
+                        issue,
+                        lazy,
+                    },
+                )
+            })
+    }
+
+    proptest! {
+        #[test]
+        fn entries_are_read_as_they_were_stored((path, entry) in any_entry()) {
+            let bytes = encode(&path, &entry);
+            prop_assert_eq!(decode(path.as_str().as_bytes(), &bytes), Ok((path, entry)));
+        }
+
+        #[test]
+        fn a_changed_byte_or_another_key_is_found(
+            (path, entry) in any_entry(),
+            at: prop::sample::Index,
+            flip in 1u8..,
+        ) {
+            let mut bytes = encode(&path, &entry);
+            prop_assert!(decode(b"another/key", &bytes).is_err());
+            let at = at.index(bytes.len());
+            bytes[at] ^= flip;
+            prop_assert!(decode(path.as_str().as_bytes(), &bytes).is_err());
+        }
+
+        #[test]
+        fn arbitrary_bytes_never_panic(mut bytes in prop::collection::vec(any::<u8>(), 4..80)) {
+            let crc = checksum(b"key", &bytes[4..]);
+            bytes[..4].copy_from_slice(&crc.to_le_bytes());
+            // With a right checksum the other checks have to hold on their own.
+            let _ = decode(b"key", &bytes);
+        }
+    }
+}

@@ -1,4 +1,5 @@
-//! A file system in memory that loses what was not flushed and fails when told to, and helpers for logs on it.
+//! A file system in memory that loses what was not flushed and fails when told to, and helpers for
+//! logs on it.
 
 #![allow(dead_code, reason = "each test binary uses its own part")]
 
@@ -65,7 +66,8 @@ impl MemFs {
         self.state().fail_from = None;
     }
 
-    /// Every sector that was not flushed is the old or the new one, every name that was not made durable is there or not.
+    /// Every sector that was not flushed is the old or the new one, every name that was not made
+    /// durable is there or not.
     pub fn power_cut(&self, seed: u64) {
         let mut chance = Chance(seed);
         let mut state = self.state();
