@@ -4,7 +4,7 @@
 //! channels on it. Whatever the peer does wrong ends this connection and nothing else.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
@@ -83,6 +83,8 @@ pub(crate) struct Link {
     kind: OnceLock<Kind>,
     /// The running daemon at the other end; 0 until it has said so.
     instance: AtomicU64,
+    /// The peer has broken the protocol.
+    is_hung_up: AtomicBool,
     channels: Mutex<BTreeMap<u64, Arc<Shared>>>,
     counters: Arc<PeerCounters>,
     net: Arc<Inner>,
@@ -105,6 +107,7 @@ impl Link {
             connection,
             kind: OnceLock::new(),
             instance: AtomicU64::new(0),
+            is_hung_up: AtomicBool::new(false),
             channels: Mutex::default(),
             net,
         };
@@ -291,6 +294,9 @@ impl Link {
         let ReadEnd::Violation(Violation(why)) = end else {
             return;
         };
+        if self.is_hung_up.swap(true, Ordering::Relaxed) {
+            return;
+        }
         tracing::warn!(peer = %self.peer, why, "protocol broken");
         add(&self.counters.violations, 1);
         for channel in self.channels.lock().values() {
