@@ -4,6 +4,7 @@
     clippy::disallowed_methods,
     reason = "certificates must be valid on the day the test runs"
 )]
+#![expect(clippy::panic, reason = "this is how a test fails")]
 #![allow(dead_code, reason = "not every test needs everything")]
 
 use std::collections::BTreeMap;
