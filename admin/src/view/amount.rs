@@ -119,6 +119,11 @@ impl<'a> LogSizes<'a> {
         }
     }
 
+    /// All log numbers anybody knows, in order.
+    pub fn numbers(&self) -> impl Iterator<Item = u64> + '_ {
+        self.logs.keys().copied()
+    }
+
     /// All files held here as (number, origin, length), in order.
     pub fn files(&self) -> impl Iterator<Item = (u64, &'a str, u64)> + '_ {
         self.logs.iter().flat_map(|(nr, log)| {

@@ -42,11 +42,21 @@ mod world;
 pub use format::{human_numbers, human_seconds};
 pub use legacy::{is_legacy, run_legacy};
 pub use natural::compare as natural_order;
-pub(crate) use world::World;
+
+/// What `mars-status` computes with, too.
+pub(crate) mod status_api {
+    pub use super::amount::{
+        Known, ReplayValue, number, parse_log, split_numbered, version_len, version_parts,
+    };
+    pub use super::parse::without_escapes;
+    pub use super::world::{Res, World};
+}
 
 use eval::{Eval, Stop};
 use library::{Library, Macro, search_path};
+use std::path::PathBuf;
 use std::rc::Rc;
+use world::World;
 
 /// What a `view` command says, and which keys its macros want to set.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -57,15 +67,39 @@ pub struct Viewed {
     pub changes: Vec<(String, String)>,
 }
 
+/// What views use besides the tree.
+#[derive(Clone, Debug)]
+pub struct Surroundings {
+    /// Where macros of the operator lie; the first directory that has a name wins.
+    pub macro_dirs: Vec<PathBuf>,
+    /// For times of day.
+    pub zone: TimeZone,
+}
+
+impl Surroundings {
+    /// The search path of the manual and the local time zone.
+    pub fn of_this_host() -> Surroundings {
+        Surroundings {
+            macro_dirs: search_path(),
+            zone: TimeZone::system(),
+        }
+    }
+}
+
 /// Runs a `view*` or `pretty*` command. `args` are the positional words, the command first.
 pub fn run(tree: &Snapshot, options: &Options, args: &[String]) -> Output {
-    evaluate(tree, options, args).output
+    evaluate(tree, options, &Surroundings::of_this_host(), args).output
 }
 
 /// As [`run`], and also tells which keys the macros want to set.
-pub fn evaluate(tree: &Snapshot, options: &Options, args: &[String]) -> Viewed {
-    let library = Library::new(&search_path());
-    evaluate_with(tree, options, &library, &TimeZone::system(), args)
+pub fn evaluate(
+    tree: &Snapshot,
+    options: &Options,
+    surroundings: &Surroundings,
+    args: &[String],
+) -> Viewed {
+    let library = Library::new(&surroundings.macro_dirs);
+    evaluate_with(tree, options, &library, &surroundings.zone, args)
 }
 
 fn evaluate_with(
@@ -112,8 +146,8 @@ pub fn default_resource(tree: &Snapshot, res: &str, options: &Options) -> String
     let mut options = options.clone();
     options.macro_text = None;
     let args = ["view-default-resource", res].map(str::to_owned);
-    let viewed = evaluate(tree, &options, &args);
-    viewed.output.stdout.trim_end_matches('\n').to_owned()
+    let output = run(tree, &options, &args);
+    output.stdout.trim_end_matches('\n').to_owned()
 }
 
 /// Names of all macros and primitives which can be viewed, sorted, each with its text as `dump-macros` writes it.

@@ -1,0 +1,67 @@
+//! `--debug`: messages of every resource, and those of the host.
+//!
+//! Reads status files (`<class>.<channel>.status`) and message keys. Every line gets a readable time in front.
+//!
+//! Manual: "mars-status --debug".
+
+use jiff::tz::TimeZone;
+
+use super::tree_text::date;
+use crate::snapshot::{Item, Kind};
+use crate::view::status_api::{World, without_escapes};
+
+/// The messages of one resource.
+pub fn of_resource(world: &World<'_>, name: &str, zone: &TimeZone) -> String {
+    let dir = format!("resource-{name}/");
+    let lines = lines_below(world, &dir, zone);
+    format!("  -> Debug for resource-{name}\n{lines}")
+}
+
+/// The messages of the host.
+pub fn of_host(world: &World<'_>, zone: &TimeZone) -> String {
+    let lines = lines_below(world, "", zone);
+    format!("---> Debug <---\n-> Main-Debug:\n{lines}")
+}
+
+fn lines_below(world: &World<'_>, dir: &str, zone: &TimeZone) -> String {
+    let files = world.snap.with_prefix(dir).filter(|(path, item)| {
+        let name = &path[dir.len()..];
+        item.kind == Kind::File && !name.contains('/') && name.ends_with(".status")
+    });
+    let from_files = files.flat_map(|(_, item)| file_lines(item));
+    let prefix = format!("{dir}actual-{}/msg-", world.snap.host);
+    let keys: Vec<String> = world
+        .snap
+        .with_prefix(&prefix)
+        .filter(|(_, item)| item.is_live() && item.kind == Kind::Key && item.value != "OK")
+        .map(|(path, item)| key_line(&path[prefix.len()..], &item.value))
+        .collect();
+    from_files
+        .chain(keys)
+        .map(|line| format!("{}\n", timed(&line, zone)))
+        .collect()
+}
+
+fn file_lines(item: &Item) -> Vec<String> {
+    let text = item.value.strip_prefix("text:").unwrap_or("");
+    let (text, _) = without_escapes(text);
+    text.lines().map(str::to_owned).collect()
+}
+
+/// Stamp, name, text; the second stamp of a message key says nothing new.
+fn key_line(name: &str, value: &str) -> String {
+    let mut words = value.splitn(3, ' ');
+    match (words.next(), words.next(), words.next()) {
+        (Some(stamp), Some(_), Some(text)) => format!("{stamp} {name}: {text}"),
+        _ => format!("{name}: {value}"),
+    }
+}
+
+/// A line with the time of its leading stamp in front, if it has one.
+fn timed(line: &str, zone: &TimeZone) -> String {
+    let seconds = line.split(['.', ' ']).next().and_then(|s| s.parse().ok());
+    match seconds {
+        Some(seconds) => format!("{}: {line}", date(seconds, zone, "%a %b %e %H:%M:%S %Y")),
+        None => line.to_owned(),
+    }
+}

@@ -1,0 +1,102 @@
+//! `mars-status` as a program: options, where the tree comes from, repetition.
+
+use std::ffi::OsString;
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use jiff::tz::TimeZone;
+
+use super::environment::{Environment, parse_mounts};
+use super::options::{StatusOptions, USAGE};
+use super::paint::Paint;
+use crate::output::Output;
+use crate::snapshot::{Snapshot, Time};
+
+/// Clears the screen and puts the cursor into its upper left corner.
+const CLEAR: &str = "\x1b[H\x1b[2J";
+
+/// Runs `mars-status` with the words after the program name.
+pub fn main(args: &[OsString]) -> ExitCode {
+    let words: Vec<String> = args
+        .iter()
+        .map(|word| word.to_string_lossy().into_owned())
+        .collect();
+    let options = match StatusOptions::parse(&words) {
+        Ok(options) => options,
+        Err(error) => {
+            eprint!("ERROR: {error}\n{USAGE}");
+            return ExitCode::from(1);
+        }
+    };
+    if options.help {
+        print!("{USAGE}");
+        return ExitCode::SUCCESS;
+    }
+    let Some(seconds) = options.interval else {
+        return print(&report(&options));
+    };
+    loop {
+        let out = report(&options);
+        print!("{CLEAR}");
+        print(&out);
+        std::thread::sleep(Duration::from_secs(seconds));
+    }
+}
+
+fn print(out: &Output) -> ExitCode {
+    let mut stdout = std::io::stdout();
+    let written = stdout
+        .write_all(out.stdout.as_bytes())
+        .and_then(|()| stdout.flush());
+    eprint!("{}", out.stderr);
+    // A reader which closed its end early has seen what it wanted.
+    let failed =
+        out.exit != 0 || written.is_err_and(|e| e.kind() != std::io::ErrorKind::BrokenPipe);
+    ExitCode::from(u8::from(failed))
+}
+
+fn report(options: &StatusOptions) -> Output {
+    let paint = Paint {
+        on: std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none(),
+    };
+    match snapshot(options) {
+        Ok((tree, env)) => super::run(&tree, options, &env, &TimeZone::system(), paint),
+        Err(reason) => {
+            let mut out = Output::default();
+            out.fatal(&reason);
+            out
+        }
+    }
+}
+
+/// The tree, and what is known besides. A saved tree comes without its surroundings.
+fn snapshot(options: &StatusOptions) -> Result<(Snapshot, Environment), String> {
+    let Some(file) = &options.tree_file else {
+        return Err("mars-status needs --tree-file in this version".to_owned());
+    };
+    let text = std::fs::read_to_string(file)
+        .map_err(|error| format!("cannot read tree file '{}': {error}", file.display()))?;
+    let host = options.host.clone().ok_or("--tree-file needs --host")?;
+    let mut tree = Snapshot::parse(&text, &host, Time::default()).map_err(|e| e.to_string())?;
+    tree.now = options.now.unwrap_or_else(|| newest(&tree));
+    Ok((tree, Environment::default()))
+}
+
+/// Without `--now` a saved tree is looked at as of its newest entry.
+fn newest(tree: &Snapshot) -> Time {
+    let times = tree.entries.values().map(|item| item.time());
+    times.max().unwrap_or_default()
+}
+
+/// What this host says about itself.
+#[expect(dead_code, reason = "used once the report can ask the daemon")]
+fn surroundings() -> Environment {
+    let mounts = std::fs::read_to_string("/proc/mounts").unwrap_or_default();
+    let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").ok();
+    Environment {
+        kernel: kernel.map(|release| release.trim().to_owned()),
+        mounts: parse_mounts(&mounts),
+        ..Environment::default()
+    }
+}
