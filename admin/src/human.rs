@@ -2,6 +2,8 @@
 //!
 //! Manual: "Size arguments"; the macro `%human-numbers`.
 
+use crate::view;
+
 /// Multiple every size must be of, in bytes.
 pub const SIZE_STEP_BYTES: u64 = 4096;
 
@@ -63,25 +65,12 @@ fn unit_bytes(suffix: char) -> Option<u64> {
 
 /// A number of bytes in the largest fitting unit with three decimals, as `50.000 GiB`; below 1 KiB as `17 B`.
 pub fn size(bytes: u64) -> String {
-    const KI: f64 = 1024.0;
-    let n = bytes as f64;
-    match n {
-        _ if n >= 9.99 * KI.powi(4) => format!("{:.3} TiB", n / KI.powi(4)),
-        _ if n >= 9.99 * KI.powi(3) => format!("{:.3} GiB", n / KI.powi(3)),
-        _ if n >= KI.powi(2) => format!("{:.3} MiB", n / KI.powi(2)),
-        _ if n >= KI => format!("{:.3} KiB", n / KI),
-        _ => format!("{bytes} B"),
-    }
+    view::human_numbers("", "/", " ", &[bytes as f64])
 }
 
 /// A duration as `HH:MM:SS`; the hours may have more than two digits.
 pub fn duration(seconds: u64) -> String {
-    format!(
-        "{:02}:{:02}:{:02}",
-        seconds / 3600,
-        seconds / 60 % 60,
-        seconds % 60
-    )
+    view::human_seconds(seconds as f64)
 }
 
 #[cfg(test)]

@@ -261,9 +261,14 @@ fn must_have_cluster(s: &Session<'_>, name: &str) -> Result<(), Refusal> {
 
 /// `view*` and `pretty*` have their own rules, in [`crate::view`].
 fn view_command(s: &mut Session<'_>, parsed: &Parsed) -> Result<(), Refused> {
-    let said = view::run(&s.tree, &s.options, &parsed.words);
-    s.errors += u32::try_from(said.exit).unwrap_or(1);
-    s.pass_on(&said);
+    let here = view::Surroundings::of_this_host();
+    let viewed = view::evaluate(&s.tree, &s.options, &here, &parsed.words);
+    s.errors += u32::try_from(viewed.output.exit).unwrap_or(1);
+    s.pass_on(&viewed.output);
+    for (path, value) in viewed.changes {
+        s.set(path, value);
+    }
+    s.flush()?;
     Ok(())
 }
 

@@ -1,34 +1,53 @@
 //! Natural order of names: `r2` before `r10`.
 
+use std::cmp::Ordering;
+
 /// Sorts names so that every run of digits counts as a number, and drops repeated ones.
 pub fn sort(names: &mut Vec<String>) {
-    names.sort_by_cached_key(|name| key(name));
+    names.sort_by(|a, b| compare(a, b));
     names.dedup();
 }
 
-/// The name with every run of digits as a 12-digit number.
-fn key(name: &str) -> String {
-    let mut key = String::new();
-    let mut rest = name;
-    while let Some(at) = rest.find(|c: char| c.is_ascii_digit()) {
-        let (before, digits) = rest.split_at(at);
-        let end = digits
-            .find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(digits.len());
-        key.push_str(before);
-        key.push_str(&format!("{:0>12}", &digits[..end]));
-        rest = &digits[end..];
+/// Compares two names; a run of digits counts as one number, everything else character by character.
+pub fn compare(a: &str, b: &str) -> Ordering {
+    let (mut left, mut right) = (a.as_bytes(), b.as_bytes());
+    loop {
+        match (left.first(), right.first()) {
+            (None, None) => return a.cmp(b),
+            (None, Some(_)) => return Ordering::Less,
+            (Some(_), None) => return Ordering::Greater,
+            (Some(x), Some(y)) if x.is_ascii_digit() && y.is_ascii_digit() => {
+                let (m, n) = (digits(left), digits(right));
+                let order = by_value(&left[..m], &right[..n]);
+                if order != Ordering::Equal {
+                    return order;
+                }
+                (left, right) = (&left[m..], &right[n..]);
+            }
+            (Some(x), Some(y)) if x != y => return x.cmp(y),
+            _ => (left, right) = (&left[1..], &right[1..]),
+        }
     }
-    key.push_str(rest);
-    key
+}
+
+fn digits(text: &[u8]) -> usize {
+    text.iter().take_while(|b| b.is_ascii_digit()).count()
+}
+
+fn by_value(a: &[u8], b: &[u8]) -> Ordering {
+    let zeros = |run: &[u8]| run.iter().take_while(|b| **b == b'0').count();
+    let (a, b) = (&a[zeros(a)..], &b[zeros(b)..]);
+    a.len().cmp(&b.len()).then_with(|| a.cmp(b))
 }
 
 #[cfg(test)]
 mod tests {
     #[test]
     fn numbers_count_as_numbers() {
-        let mut names = ["r10", "r2", "a", "r2"].map(str::to_owned).to_vec();
+        let mut names = ["r10", "r2", "a", "r2", "r02b", "r2a"]
+            .map(str::to_owned)
+            .to_vec();
         super::sort(&mut names);
-        assert_eq!(names, ["a", "r2", "r10"]);
+        assert_eq!(names, ["a", "r2", "r2a", "r02b", "r10"]);
     }
 }

@@ -10,7 +10,7 @@
 //! daemon off                     the daemon of this host does not run
 //! mount DEVICE PATH              for mars-status
 //! fact NAME VALUE                for mars-status
-//! $ COMMAND                      run it: `view…`, `prettyprint-…`, `mars-status …`, or a deprecated word
+//! $ COMMAND [~ TEXT]             run it: `view…`, `prettyprint-…`, `mars-status …`; with `~` only lines holding TEXT
 //! | line of stdout
 //! ! line of stderr
 //! = exit code, unless 0
@@ -92,10 +92,6 @@ impl Script {
         }
         let mut options = Options::default();
         words.retain(|word| !take_option(&mut options, word));
-        if view::is_legacy(&words[0]) {
-            let res = words.get(1).map_or("all", String::as_str);
-            return view::run_legacy(&self.tree, &words[0], res, None);
-        }
         let here = view::Surroundings {
             macro_dirs: Vec::new(),
             zone: TimeZone::UTC,
@@ -174,7 +170,12 @@ fn rerun(path: &Path) -> String {
         now.push_str(line);
         now.push('\n');
         match line.strip_prefix("$ ") {
-            Some(command) => now.push_str(&shown(&script.run(command))),
+            Some(command) => {
+                let (command, wanted) = command.split_once(" ~ ").unwrap_or((command, ""));
+                let lines = shown(&script.run(command));
+                let lines = lines.lines().filter(|line| line.contains(wanted));
+                lines.for_each(|line| now.push_str(&format!("{line}\n")));
+            }
             None => script.directive(line),
         }
     }

@@ -136,13 +136,12 @@ fn nodes(res: &Res<'_>, nr: u64, log_bytes: Option<u64>) -> Vec<VersionNode> {
         let mut fields = part.split(',');
         let (check, log) = (fields.next().unwrap_or(""), fields.next().unwrap_or(""));
         let bytes = version_len(part).unwrap_or(0);
-        let verified = nodes.last().map_or(Verified::Ok, |before| {
-            match (before.check == check, before.bytes == bytes) {
-                (true, _) => Verified::Ok,
-                (false, true) => Verified::Failed,
-                (false, false) => Verified::Unknown,
-            }
-        });
+        let verified = match nodes.last() {
+            None => Verified::Ok,
+            Some(before) if before.check == check => Verified::Ok,
+            Some(before) if before.bytes == bytes => Verified::Failed,
+            Some(_) => Verified::Unknown,
+        };
         nodes.push(VersionNode {
             host: host.to_owned(),
             writer: parse_log(log).is_some_and(|(_, writer)| writer == host),
@@ -151,6 +150,12 @@ fn nodes(res: &Res<'_>, nr: u64, log_bytes: Option<u64>) -> Vec<VersionNode> {
             progress: progress(bytes, log_bytes.unwrap_or(bytes)),
             verified,
         });
+    }
+    // The first has none before it to agree with; only the second can speak for it.
+    if let [first, second, ..] = &mut nodes[..]
+        && first.check != second.check
+    {
+        first.verified = Verified::Unknown;
     }
     nodes
 }

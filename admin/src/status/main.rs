@@ -10,8 +10,11 @@ use jiff::tz::TimeZone;
 use super::environment::{Environment, parse_mounts};
 use super::options::{StatusOptions, USAGE};
 use super::paint::Paint;
+use crate::daemon::Daemon;
+use crate::node_dir::{self, Opened};
+use crate::options::Options;
 use crate::output::Output;
-use crate::snapshot::{Snapshot, Time};
+use crate::snapshot::Snapshot;
 
 /// Clears the screen and puts the cursor into its upper left corner.
 const CLEAR: &str = "\x1b[H\x1b[2J";
@@ -72,25 +75,34 @@ fn report(options: &StatusOptions) -> Output {
 
 /// The tree, and what is known besides. A saved tree comes without its surroundings.
 fn snapshot(options: &StatusOptions) -> Result<(Snapshot, Environment), String> {
-    let Some(file) = &options.tree_file else {
-        return Err("mars-status needs --tree-file in this version".to_owned());
+    let mut asked = Options {
+        tree_file: options.tree_file.clone(),
+        tree_host: options.host.clone(),
+        now: options.now,
+        daemon_down: options.daemon_down,
+        ..Options::default()
     };
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| format!("cannot read tree file '{}': {error}", file.display()))?;
-    let host = options.host.clone().ok_or("--tree-file needs --host")?;
-    let mut tree = Snapshot::parse(&text, &host, Time::default()).map_err(|e| e.to_string())?;
-    tree.now = options.now.unwrap_or_else(|| newest(&tree));
-    Ok((tree, Environment::default()))
-}
-
-/// Without `--now` a saved tree is looked at as of its newest entry.
-fn newest(tree: &Snapshot) -> Time {
-    let times = tree.entries.values().map(|item| item.time());
-    times.max().unwrap_or_default()
+    if let Some(dir) = options
+        .dir
+        .clone()
+        .or_else(|| std::env::var_os("MARS_DIR").map(Into::into))
+    {
+        asked.dir = dir;
+    }
+    let words = ["view".to_owned()];
+    let opened = node_dir::open(&mut asked, &words).map_err(|refusal| refusal.to_string())?;
+    let Opened::Ready { mut daemon, .. } = opened else {
+        return Err("there is no tree to look at".to_owned());
+    };
+    let tree = daemon.snapshot().map_err(|error| error.to_string())?;
+    let env = match options.tree_file {
+        Some(_) => Environment::default(),
+        None => surroundings(),
+    };
+    Ok((tree, env))
 }
 
 /// What this host says about itself.
-#[expect(dead_code, reason = "used once the report can ask the daemon")]
 fn surroundings() -> Environment {
     let mounts = std::fs::read_to_string("/proc/mounts").unwrap_or_default();
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").ok();

@@ -29,6 +29,7 @@ pub use report::{Note, Report, Tag};
 
 use crate::output::Output;
 use crate::snapshot::Snapshot;
+use crate::verb::logs::MARSADM_VERSION;
 use crate::view::status_api::World;
 use render::Versions;
 
@@ -86,7 +87,7 @@ fn versions(tree: &Snapshot, env: &Environment) -> Versions {
     let or_unknown = |text: &str| if text.is_empty() { "unknown" } else { text }.to_owned();
     Versions {
         program: env!("CARGO_PKG_VERSION").to_owned(),
-        admin: "marsadm Version: 2.9".to_owned(),
+        admin: format!("marsadm Version: {MARSADM_VERSION}"),
         module: or_unknown(module),
         kernel: or_unknown(env.kernel.as_deref().unwrap_or("")),
     }

@@ -33,6 +33,8 @@ pub struct StatusOptions {
     pub host: Option<String>,
     /// The time to assume with a saved tree.
     pub now: Option<Time>,
+    /// Assume that the daemon of a saved tree does not run.
+    pub daemon_down: bool,
     /// State directory of the node.
     pub dir: Option<PathBuf>,
 }
@@ -109,6 +111,7 @@ impl StatusOptions {
             "--debug" => &mut self.debug,
             "--ascii" => &mut self.ascii,
             "--json" => &mut self.json,
+            "--daemon-down" => &mut self.daemon_down,
             "--help" | "-h" => &mut self.help,
             "--version" | "-v" => &mut self.version,
             _ => return false,

@@ -29,7 +29,11 @@ impl<'a> ReplayValue<'a> {
         let mut fields = text.split(',');
         let log = fields.next()?;
         let pos = fields.next()?.parse().ok()?;
-        let rest = fields.next().map_or(Ok(0), str::parse).ok()?;
+        // A negative rest is a defect of the writer; for sums it is none.
+        let rest = fields
+            .next()
+            .and_then(|rest| rest.parse().ok())
+            .unwrap_or(0);
         let (nr, origin) = parse_log(log)?;
         Some(ReplayValue {
             log,

@@ -12,8 +12,8 @@ use regex::{Captures, Regex};
 use super::errno::errno_text;
 use super::eval::{Eval, Stop};
 use super::format::readable_stamps;
-use super::natural;
 use super::parse::without_escapes;
+use crate::natural;
 use crate::snapshot::{Item, Kind, Time};
 
 type Text = Result<String, Stop>;

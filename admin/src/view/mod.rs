@@ -12,6 +12,7 @@
 
 use jiff::tz::TimeZone;
 
+use crate::natural;
 use crate::options::Options;
 use crate::output::Output;
 use crate::snapshot::Snapshot;
@@ -25,23 +26,18 @@ mod eval;
 mod features;
 mod format;
 mod glob;
-mod legacy;
 mod library;
 mod message;
-mod natural;
 mod number;
 mod parse;
 mod pretty;
 mod primitive;
-mod split_brain;
 mod sprintf;
 mod state;
 mod text;
 mod world;
 
 pub use format::{human_numbers, human_seconds};
-pub use legacy::{is_legacy, run_legacy};
-pub use natural::compare as natural_order;
 
 /// What `mars-status` computes with, too.
 pub(crate) mod status_api {
@@ -132,13 +128,6 @@ fn evaluate_with(
         view.resources(args.get(1).map_or("", String::as_str));
     }
     view.viewed
-}
-
-/// The lines of the split-brain warning for one resource, complete with `WARNING:`; none when all is well.
-pub fn split_brain_report(tree: &Snapshot, res: &str, options: &Options) -> Vec<String> {
-    let world = World::new(tree);
-    let res = world.res(res);
-    res.split_brain().report(&world, &res, options.window)
 }
 
 /// The text behind `--------- resource ` in lists: name, size, members.
@@ -264,12 +253,7 @@ impl<'v> View<'v> {
             return;
         };
         let res = self.world.res(&name);
-        for line in res
-            .split_brain()
-            .report(self.world, &res, self.options.window)
-        {
-            self.viewed.output.stderr.push_str(&format!("{line}\n"));
-        }
+        res.report_split_brain(self.options.window, &mut self.viewed.output);
         let found = match &self.own_macro {
             Some(own) => Ok(Rc::clone(own)),
             None => self.lookup(self.name()),
@@ -289,7 +273,7 @@ impl<'v> View<'v> {
         let named = self.world.filtered(|res| res.text(&key) == name);
         if let [only] = named[..] {
             self.viewed.output.warn(&format!(
-                "resource '{name}' does not exist, but is the device name of resource '{only}': using that"
+                "substituting bad resource name '{name}' by uniquely matching resource name '{only}'"
             ));
             return Some(only.to_owned());
         }

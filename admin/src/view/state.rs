@@ -201,7 +201,7 @@ pub fn is_orphan(eval: &mut Eval<'_>, args: &[String]) -> Text {
 
 /// Histories of members contradict each other.
 pub fn is_split_brain(eval: &mut Eval<'_>, _args: &[String]) -> Text {
-    Ok(flag(eval.res().split_brain().is_split()))
+    Ok(flag(eval.res().split_brain().is_some()))
 }
 
 /// A host (default: the designated primary) was heard of within the window.

@@ -11,9 +11,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 
 use super::amount::{Amounts, LogSizes};
-use super::natural;
-use super::split_brain::SplitBrain;
+use crate::natural;
+use crate::output::Output;
 use crate::snapshot::{Item, Kind, Snapshot, TOMBSTONE, Time};
+use crate::split_brain::{self, SplitBrain};
 
 /// How a missing key is treated.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -188,7 +189,8 @@ pub struct Res<'a> {
     hosts: BTreeSet<&'a str>,
     logs: OnceCell<LogSizes<'a>>,
     amounts: RefCell<BTreeMap<String, Rc<Amounts>>>,
-    split: OnceCell<Rc<SplitBrain>>,
+    snap: &'a Snapshot,
+    split: OnceCell<Option<SplitBrain>>,
 }
 
 impl<'a> Res<'a> {
@@ -207,6 +209,7 @@ impl<'a> Res<'a> {
             hosts,
             logs: OnceCell::new(),
             amounts: RefCell::default(),
+            snap,
             split: OnceCell::new(),
         }
     }
@@ -333,9 +336,18 @@ impl<'a> Res<'a> {
         amounts
     }
 
-    /// Whether the histories of the members contradict each other.
-    pub fn split_brain(&self) -> Rc<SplitBrain> {
-        Rc::clone(self.split.get_or_init(|| Rc::new(SplitBrain::of(self))))
+    /// How the histories of the members contradict each other, if they do.
+    pub fn split_brain(&self) -> Option<&SplitBrain> {
+        self.split
+            .get_or_init(|| split_brain::find(self.snap, &self.name))
+            .as_ref()
+    }
+
+    /// Tells the operator about it.
+    pub fn report_split_brain(&self, window: u64, out: &mut Output) {
+        if let Some(found) = self.split_brain() {
+            split_brain::report(self.snap, &self.name, found, window, out);
+        }
     }
 }
 
