@@ -6,6 +6,9 @@
 pub mod clock;
 pub mod disk;
 pub mod exec;
+pub mod host;
 pub mod net;
 pub mod prng;
 pub mod trace;
+pub mod typed;
+pub mod world;

@@ -1,0 +1,233 @@
+//! Several simulated hosts, the network between them, and what operators and applications do there.
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::time::Duration;
+
+use tree::{Entry, Host, Issue, Stamp, Value};
+
+use crate::clock::BEGIN_NS;
+use crate::host::{Crash, SimHost};
+use crate::net::SimNet;
+use crate::prng::Prng;
+use crate::trace::Trace;
+use crate::typed::{self, Typed};
+
+/// Size of every device unless a story says otherwise.
+pub const DEVICE_BYTES: u64 = 1 << 20;
+
+/// A world of one seed.
+pub struct World {
+    /// The seed.
+    pub seed: u64,
+    /// Chance for whoever acts on the world.
+    pub chance: Prng,
+    /// What happened.
+    pub trace: Trace,
+    /// The network.
+    pub net: SimNet,
+    /// All hosts, by name.
+    pub hosts: BTreeMap<String, SimHost>,
+    began: tokio::time::Instant,
+    cluster: String,
+}
+
+/// Runs `story` in a new world of `seed`, on this thread, in virtual time.
+pub fn run<T, F: Future<Output = T>>(seed: u64, show: bool, story: impl FnOnce(World) -> F) -> T {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(e) => unreachable!("a runtime without I/O needs nothing from the system: {e}"),
+    };
+    let local = tokio::task::LocalSet::new();
+    local.block_on(&runtime, async { story(World::new(seed, show)).await })
+}
+
+impl World {
+    fn new(seed: u64, show: bool) -> World {
+        World {
+            seed,
+            chance: Prng::new(seed, "world"),
+            trace: Trace::new(show),
+            net: SimNet::new(Prng::new(seed, "network")),
+            hosts: BTreeMap::new(),
+            began: tokio::time::Instant::now(),
+            cluster: format!("simulated_{seed}.000000000"),
+        }
+    }
+
+    /// Virtual time since the world began.
+    pub fn now(&self) -> Duration {
+        self.began.elapsed()
+    }
+
+    /// Notes an event in the trace.
+    pub fn note(&self, host: &str, what: &str) {
+        self.trace.note(self.now(), host, what);
+    }
+
+    /// Lets time pass.
+    pub async fn run_for(&self, time: Duration) {
+        tokio::time::sleep(time).await;
+    }
+
+    /// Waits until `holds`, at most `limit` of virtual time; says whether it did.
+    pub async fn run_until(&self, limit: Duration, mut holds: impl FnMut(&World) -> bool) -> bool {
+        let deadline = self.now() + limit;
+        loop {
+            if holds(self) {
+                return true;
+            }
+            if self.now() >= deadline {
+                return false;
+            }
+            self.run_for(Duration::from_millis(100)).await;
+        }
+    }
+
+    /// A running cluster of `names`.
+    pub async fn cluster(&mut self, names: &[&str]) -> anyhow::Result<()> {
+        for name in names {
+            self.join(name).await?;
+        }
+        Ok(())
+    }
+
+    /// One more host: gets what joining gives it (cluster id, addresses) and starts.
+    pub async fn join(&mut self, name: &str) -> anyhow::Result<()> {
+        let host = Host::new(name)?;
+        let sim = SimHost::new(&host, &self.cluster, self.began, self.seed);
+        let known = match self.running() {
+            Some(member) => {
+                let node = self.hosts[&member].node().ok_or_else(|| anyhow::anyhow!("{member} is down"))?;
+                let ip = (tree::key::ip(&host), Some(name.to_owned()));
+                node::ports::Keys::commit(&**node.keys(), vec![ip]).await?;
+                let tree = node.keys().read();
+                let wanted = |path: &tree::Path| path.as_str() == "uuid" || path.as_str().starts_with("ips/");
+                tree.iter().filter(|(p, _)| wanted(p)).map(|(p, e)| (p.clone(), e.clone())).collect()
+            }
+            None => vec![
+                (tree::Path::new("uuid")?, first_entry(&host, &self.cluster, 1)?),
+                (tree::key::ip(&host), first_entry(&host, name, 2)?),
+            ],
+        };
+        sim.seed(known);
+        self.hosts.insert(name.to_owned(), sim);
+        self.start(name).await
+    }
+
+    fn running(&self) -> Option<String> {
+        let mut names = self.hosts.iter().filter(|(_, h)| h.node().is_some()).map(|(n, _)| n.clone());
+        names.next()
+    }
+
+    /// The host of that name; it must exist.
+    pub fn host(&self, name: &str) -> &SimHost {
+        match self.hosts.get(name) {
+            Some(host) => host,
+            None => unreachable!("stories name hosts they have made: {name}"),
+        }
+    }
+
+    /// Starts a host that is down.
+    pub async fn start(&mut self, name: &str) -> anyhow::Result<()> {
+        self.note(name, "starts");
+        let net = self.net.clone();
+        match self.hosts.get_mut(name) {
+            Some(host) => host.start(&net).await,
+            None => anyhow::bail!("no host {name}"),
+        }
+    }
+
+    /// Ends a host at once.
+    pub fn crash(&mut self, name: &str, how: Crash) {
+        self.note(name, &format!("crashes ({how:?})"));
+        let net = self.net.clone();
+        if let Some(host) = self.hosts.get_mut(name) {
+            host.crash(&net, how);
+        }
+    }
+
+    /// Stops a host in order.
+    pub async fn stop(&mut self, name: &str) {
+        self.note(name, "stops");
+        let net = self.net.clone();
+        if let Some(host) = self.hosts.get_mut(name) {
+            host.stop(&net).await;
+        }
+    }
+
+    /// Types a command at a host; a host that is down answers with an error.
+    pub async fn type_at(&self, name: &str, command: &str) -> Typed {
+        let host = self.host(name);
+        let Some(node) = host.node() else {
+            return Typed { exit: 1, stderr: format!("{name} is down"), ..Typed::default() };
+        };
+        self.note(name, &format!("# {command}"));
+        let hub = node.hub().clone();
+        let typed = typed::type_at(hub, host.clock.clone(), host.fs.clone(), command).await;
+        self.note(name, &format!("= {} {}", typed.exit, typed.stderr.trim().replace('\n', " | ")));
+        typed
+    }
+
+    /// Types a command that must succeed.
+    pub async fn must(&self, name: &str, command: &str) -> String {
+        let typed = self.type_at(name, command).await;
+        assert_eq!(typed.exit, 0, "{name}# {command}\n{}{}", typed.stdout, typed.stderr);
+        typed.stdout
+    }
+
+    /// `create-resource` at one host with a new empty disk, `join-resource` at the others.
+    pub async fn resource(&self, res: &str, size: u64, members: &[&str]) {
+        for (i, name) in members.iter().enumerate() {
+            if i > 0 {
+                self.resource_join(res, size, name).await;
+                continue;
+            }
+            let disk = SimHost::disk_path(res);
+            self.host(name).fs.make_disk(&disk, size);
+            self.must(name, &format!("marsadm create-resource {res} {}", disk.display())).await;
+        }
+    }
+
+    /// `join-resource` at a host with a new empty disk.
+    pub async fn resource_join(&self, res: &str, size: u64, name: &str) {
+        let disk = SimHost::disk_path(res);
+        self.host(name).fs.make_disk(&disk, size);
+        self.must(name, &format!("marsadm join-resource {res} {}", disk.display())).await;
+    }
+
+    /// What `view-MACRO RES` prints at a host, trimmed.
+    pub async fn view(&self, name: &str, macro_name: &str, res: &str) -> String {
+        let typed = self.type_at(name, &format!("marsadm view-{macro_name} {res}")).await;
+        typed.stdout.trim().to_owned()
+    }
+
+    /// Waits until `view-diskstate` says `UpToDate` at a host.
+    pub async fn up_to_date(&self, name: &str, res: &str, limit: Duration) -> Result<(), String> {
+        let deadline = self.now() + limit;
+        loop {
+            let state = self.view(name, "diskstate", res).await;
+            if state == "UpToDate" {
+                return Ok(());
+            }
+            if self.now() >= deadline {
+                return Err(format!("{name} is {state} after {limit:?}"));
+            }
+            self.run_for(Duration::from_millis(500)).await;
+        }
+    }
+}
+
+fn first_entry(writer: &Host, text: &str, nr: u64) -> anyhow::Result<Entry> {
+    let ns = BEGIN_NS + nr;
+    Ok(Entry {
+        value: Value::text(text)?,
+        stamp: Stamp { ns, writer: writer.clone() },
+        issue: Issue { writer: writer.clone(), nr: ns },
+        lazy: false,
+    })
+}

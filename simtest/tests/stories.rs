@@ -1,0 +1,3 @@
+//! Stories told in operators' words, checked against promises.
+
+mod story;

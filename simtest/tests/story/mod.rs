@@ -1,0 +1,1 @@
+mod first_cluster;
