@@ -2,10 +2,12 @@
 
 pub mod config;
 pub mod control;
+pub mod daemon;
 pub mod export;
 pub mod facts;
 pub mod gossip_loop;
 pub mod job;
+pub mod joining;
 pub mod keys;
 pub mod main_loop;
 pub mod node;
@@ -13,3 +15,6 @@ pub mod plan;
 pub mod ports;
 pub mod real;
 pub mod worker;
+
+pub use config::{Config, Flags};
+pub use daemon::run;

@@ -3,4 +3,7 @@
 
 pub mod chance;
 pub mod clock;
+pub mod control_socket;
 pub mod exec;
+pub mod host_lock;
+pub mod signals;
