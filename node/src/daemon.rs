@@ -43,7 +43,7 @@ const CERTIFICATE_CHECK_EVERY: Duration = Duration::from_secs(3600);
 /// Why it could not start, as a chain of sentences.
 pub async fn run(config: Config) -> anyhow::Result<()> {
     let mut signals = StopSignals::catch().context("cannot catch signals")?;
-    let running = start(&config).await?;
+    let running = Running::start(&config).await?;
     announce(&running)?;
     let cause = tokio::select! {
         biased;
@@ -58,8 +58,8 @@ pub async fn run(config: Config) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Everything that runs. Fields are dropped in this order.
-struct Running {
+/// A host with its real ports and sockets. Dropping it is a crash, except that the process lives on.
+pub struct Running {
     control: ControlSocket,
     nbd: Vec<Listening>,
     node: Node,
@@ -68,54 +68,6 @@ struct Running {
     ports: Ports,
     stop_wish: Arc<Notify>,
     _lock: HostLock,
-}
-
-async fn start(config: &Config) -> anyhow::Result<Running> {
-    let dir = std::path::absolute(&config.dir).context("state directory")?;
-    let layout = Layout::new(&dir);
-    std::fs::create_dir_all(&dir).with_context(|| format!("{}", dir.display()))?;
-    let lock = HostLock::take(&layout.lock()).with_context(|| {
-        let path = layout.lock();
-        format!("{}: is a daemon running for this directory?", path.display())
-    })?;
-    let (pki, member) = certificates(&layout, config)?;
-    let clock: Arc<dyn Clock> = Arc::new(RealClock::new());
-    let future_s = config.node.max_future_ns / tree::stamp::SECOND_NS;
-    let membership = TreeMembership::new(clock.clone(), future_s);
-    let desk = JoinDesk::new(member.clone(), pki.tokens(), membership.clone());
-    let net = open_net(config, &member, desk.clone())?;
-    let ports = Ports {
-        clock,
-        chance: Arc::new(RealChance),
-        exec: Arc::new(RealExec::new()),
-        fs: Arc::new(RealFs),
-        net: net.clone(),
-    };
-    let node = start_node(&layout, config.node.clone(), &member, &ports).await?;
-    membership.open(node.keys().clone());
-    publish_address(config, &node).await?;
-    let nbd = listen_nbd(&layout, config, &node, &ports).await?;
-    let stop_wish = Arc::new(Notify::new());
-    let desk = Desk {
-        desk,
-        node: node.keys().clone(),
-        stop_wish: stop_wish.clone(),
-        ports: ports.clone(),
-    };
-    let socket = layout.control_socket();
-    let control = ControlSocket::open(&socket, node.hub().clone(), Arc::new(desk))
-        .await
-        .with_context(|| format!("{}: cannot listen for commands", socket.display()))?;
-    Ok(Running {
-        control,
-        nbd,
-        node,
-        net,
-        pki,
-        ports,
-        stop_wish,
-        _lock: lock,
-    })
 }
 
 /// Who this host is: its certificate says so.
@@ -138,11 +90,7 @@ fn certificates(layout: &Layout, config: &Config) -> anyhow::Result<(PkiDir, Arc
     Ok((pki, Arc::new(member)))
 }
 
-fn open_net(
-    config: &Config,
-    member: &Member,
-    desk: Arc<JoinDesk>,
-) -> anyhow::Result<Arc<QuicNet>> {
+fn open_net(config: &Config, member: &Member, desk: Arc<JoinDesk>) -> anyhow::Result<Arc<QuicNet>> {
     let config = NetConfig {
         listen: config.listen,
         line: transport::line::Line::default(),
@@ -169,7 +117,10 @@ async fn start_node(
             tracing::warn!(reason, "key tree opened without its snapshots");
         }
         Opened::Incomplete { reason } => {
-            tracing::error!(reason, "the key tree has lost entries; they come back from the peers");
+            tracing::error!(
+                reason,
+                "the key tree has lost entries; they come back from the peers"
+            );
         }
     }
     let parts = Parts {
@@ -243,7 +194,68 @@ async fn renew_certificates(running: &Running) {
 }
 
 impl Running {
-    async fn stop(self) {
+    /// Starts everything.
+    ///
+    /// # Errors
+    /// Why it could not start, as a chain of sentences.
+    pub async fn start(config: &Config) -> anyhow::Result<Running> {
+        let dir = std::path::absolute(&config.dir).context("state directory")?;
+        let layout = Layout::new(&dir);
+        std::fs::create_dir_all(&dir).with_context(|| format!("{}", dir.display()))?;
+        let lock = HostLock::take(&layout.lock()).with_context(|| {
+            let path = layout.lock();
+            format!(
+                "{}: is a daemon running for this directory?",
+                path.display()
+            )
+        })?;
+        let (pki, member) = certificates(&layout, config)?;
+        let clock: Arc<dyn Clock> = Arc::new(RealClock::new());
+        let future_s = config.node.max_future_ns / tree::stamp::SECOND_NS;
+        let membership = TreeMembership::new(clock.clone(), future_s);
+        let desk = JoinDesk::new(member.clone(), pki.tokens(), membership.clone());
+        let net = open_net(config, &member, desk.clone())?;
+        let ports = Ports {
+            clock,
+            chance: Arc::new(RealChance),
+            exec: Arc::new(RealExec::new()),
+            fs: Arc::new(RealFs),
+            net: net.clone(),
+        };
+        let node = start_node(&layout, config.node.clone(), &member, &ports).await?;
+        membership.open(node.keys().clone());
+        publish_address(config, &node).await?;
+        let nbd = listen_nbd(&layout, config, &node, &ports).await?;
+        let stop_wish = Arc::new(Notify::new());
+        let desk = Desk {
+            desk,
+            node: node.keys().clone(),
+            stop_wish: stop_wish.clone(),
+            ports: ports.clone(),
+        };
+        let socket = layout.control_socket();
+        let control = ControlSocket::open(&socket, node.hub().clone(), Arc::new(desk))
+            .await
+            .with_context(|| format!("{}: cannot listen for commands", socket.display()))?;
+        Ok(Running {
+            control,
+            nbd,
+            node,
+            net,
+            pki,
+            ports,
+            stop_wish,
+            _lock: lock,
+        })
+    }
+
+    /// The node inside.
+    pub fn node(&self) -> &Node {
+        &self.node
+    }
+
+    /// Ends in order.
+    pub async fn stop(self) {
         drop(self.control);
         self.node.exports().cut_all();
         for listening in self.nbd {

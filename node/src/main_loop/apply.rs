@@ -8,11 +8,11 @@ use tokio::sync::watch;
 use tree::{Tree, key};
 
 use super::logger_place::Reins;
-use super::{ResourceLoop, logger_place, same_fetch, same_replay};
-use crate::job::{ChainEnd, FetchJob, LoggerJob, LoggerLimits, ReplayJob};
+use super::{ResourceLoop, logger_place, same_fetch, same_replay, same_sync};
+use crate::job::{ChainEnd, FetchJob, LoggerJob, LoggerLimits, ReplayJob, SyncJob};
 use crate::plan::{ExportWant, LoggerWant, ResourcePlan, Step, Want};
 use crate::ports::{KeyChange, Keys, KeysError};
-use crate::worker::{fetcher, replayer};
+use crate::worker::{fetcher, replayer, syncer};
 
 impl ResourceLoop {
     /// Carries out `plan`, which was made from `tree`.
@@ -33,6 +33,7 @@ impl ResourceLoop {
         self.steer_logger(&plan.logger);
         self.steer_replayer(&plan);
         self.steer_fetcher(&plan);
+        self.steer_syncer(&plan);
         for log in &plan.drop_logs {
             match self.parts.site.shelf.delete(log).await {
                 Ok(()) => tracing::info!(res = %self.res(), %log, "log deleted"),
@@ -229,6 +230,32 @@ impl ResourceLoop {
                 };
                 let (progress, seen) = watch::channel(job.first_progress());
                 (seen, fetcher::fetch(job, site, stop, progress))
+            },
+        );
+    }
+
+    fn steer_syncer(&mut self, plan: &ResourcePlan) {
+        let (now, bell) = (self.now(), self.bell());
+        let Some(replica) = self.disk.replica() else {
+            self.syncer.stop();
+            return;
+        };
+        let site = self.parts.site.clone();
+        self.syncer.steer(
+            &plan.syncer,
+            now,
+            &mut self.tasks,
+            &bell,
+            same_sync,
+            |want, stop| {
+                let job = SyncJob {
+                    from: want.from,
+                    start: want.start,
+                    size: want.size,
+                    replica,
+                };
+                let (progress, seen) = watch::channel(job.first_progress());
+                (seen, syncer::sync(job, site, stop, progress))
             },
         );
     }
