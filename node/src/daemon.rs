@@ -66,6 +66,7 @@ pub struct Running {
     net: Arc<QuicNet>,
     pki: PkiDir,
     ports: Ports,
+    desk: Arc<Desk>,
     stop_wish: Arc<Notify>,
     _lock: HostLock,
 }
@@ -227,14 +228,14 @@ impl Running {
         publish_address(config, &node).await?;
         let nbd = listen_nbd(&layout, config, &node, &ports).await?;
         let stop_wish = Arc::new(Notify::new());
-        let desk = Desk {
+        let desk = Arc::new(Desk {
             desk,
             node: node.keys().clone(),
             stop_wish: stop_wish.clone(),
             ports: ports.clone(),
-        };
+        });
         let socket = layout.control_socket();
-        let control = ControlSocket::open(&socket, node.hub().clone(), Arc::new(desk))
+        let control = ControlSocket::open(&socket, node.hub().clone(), desk.clone())
             .await
             .with_context(|| format!("{}: cannot listen for commands", socket.display()))?;
         Ok(Running {
@@ -244,9 +245,15 @@ impl Running {
             net,
             pki,
             ports,
+            desk,
             stop_wish,
             _lock: lock,
         })
+    }
+
+    /// What command lines may ask for besides the tree.
+    pub fn desk(&self) -> &dyn Daemon {
+        &*self.desk
     }
 
     /// The node inside.
@@ -257,6 +264,7 @@ impl Running {
     /// Ends in order.
     pub async fn stop(self) {
         drop(self.control);
+        self.node.begin_stop();
         self.node.exports().cut_all();
         for listening in self.nbd {
             listening.stop(CLIENTS_LEAVE_MAX).await;

@@ -140,12 +140,17 @@ impl Node {
         &self.hub.exports
     }
 
+    /// From now on no device is opened any more, and every worker comes to its end.
+    pub fn begin_stop(&self) {
+        self.hub.facts.send_modify(|facts| facts.stopping = true);
+        self.hub.ring_all();
+    }
+
     /// Ends in order: clients are sent away, everything acknowledged is brought to the disks, logs are
     /// sealed, keys are stored. Gives up after a bounded time, which is then like a crash.
     pub async fn stop(self) {
         let clock = self.hub.ports.clock.clone();
-        self.hub.facts.send_modify(|facts| facts.stopping = true);
-        self.hub.ring_all();
+        self.begin_stop();
         let drained = within(&*clock, STOP_MAX, self.hub.all_idle()).await;
         if drained.is_none() {
             tracing::error!("not everything could be brought to the disks in time");
