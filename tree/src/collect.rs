@@ -3,7 +3,7 @@
 //! A tombstone goes when the horizon of every member has passed it: then nobody holds the deleted value any more. A
 //! member that has not been heard of for longer than the keep time does not block this; it is *marked* instead, and
 //! when it returns with a summary below what was forgotten, its tree is replaced, not merged
-//! ([`Knowledge::may_merge_with`]).
+//! ([`Knowledge::may_merge_with`], `replacement.rs`).
 //!
 //! One case is left to the digest trie (`repair.rs`): a command which sets an explicit stamp older than a deletion that
 //! only some hosts have forgotten. The others keep the deletion, and both are right by the stamps they hold.
@@ -20,6 +20,10 @@ use crate::summary::Summary;
 
 /// How long a silent member holds deletions back: the original's 168 hours.
 pub const KEEP_NS_DEFAULT: u64 = 168 * 3600 * SECOND_NS;
+/// A deletion stays so long at least. Members store their horizons only now and then, and a crash sets them back to
+/// what is stored: that must not look as if they had been away.
+pub const FORGET_AFTER_NS: u64 = 600 * SECOND_NS;
+const _: () = assert!(KEEP_NS_DEFAULT > 100 * FORGET_AFTER_NS);
 /// Addresses are the root of trust: their deletions stay for the keep time even when everybody has seen them.
 const KEPT_LONGER_PREFIX: &str = "ips/";
 
@@ -38,7 +42,7 @@ struct Report {
 /// What can be done now.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Collection {
-    /// Deletions to forget, durably in the store first, then by [`Knowledge::forget`].
+    /// Deletions to forget by [`Knowledge::forget`].
     pub forget: Vec<Path>,
     /// Members not heard of for longer than the keep time: marked.
     pub marked: Vec<Host>,
@@ -76,9 +80,14 @@ impl Reports {
             here.summary().horizon(writer) >= nr && summaries.all(|s| s.horizon(writer) >= nr)
         };
         let ripe = here.tombstones().filter(|(path, entry)| {
-            let fresh = now_ns.saturating_sub(entry.stamp.ns) <= keep_ns;
-            let kept = fresh && path.as_str().starts_with(KEPT_LONGER_PREFIX);
-            !kept && passed_by_all(&entry.issue.writer, entry.issue.nr)
+            let is_address = path.as_str().starts_with(KEPT_LONGER_PREFIX);
+            let kept_ns = if is_address {
+                keep_ns
+            } else {
+                keep_ns.min(FORGET_AFTER_NS)
+            };
+            let age = now_ns.saturating_sub(entry.issue.nr);
+            age > kept_ns && passed_by_all(&entry.issue.writer, entry.issue.nr)
         });
         Collection {
             forget: ripe.map(|(path, _)| path.clone()).collect(),

@@ -75,7 +75,7 @@ pub struct HeldBack {
 pub struct Applied {
     /// Keys whose entry is another one now.
     pub changed: Vec<Path>,
-    /// Something is missing before a pushed entry: ask for an exchange.
+    /// Something is missing before a pushed entry, or the answer was to an outdated question: ask for an exchange.
     pub gap: bool,
 }
 
@@ -232,20 +232,23 @@ impl Knowledge {
     /// A delta which brings `peer` to `upto` of every writer, as far as it is known here.
     fn delta(&self, entries: Vec<(Path, Entry)>, peer: &Summary, upto: u64, more: bool) -> Delta {
         let mut raise = Summary::default();
+        let mut since = Summary::default();
         for (writer, horizon) in &self.seen.0 {
-            let to = upto.min(*horizon);
-            if to > peer.horizon(writer) {
+            let (from, to) = (peer.horizon(writer), upto.min(*horizon));
+            if from < to {
                 raise.raise(writer, to);
+                since.raise(writer, from);
             }
         }
         Delta {
             entries,
             raise,
+            since,
             more,
         }
     }
 
-    /// Looks through the answer to a summary **of this knowledge**. `admit` is the clock's guard
+    /// Looks through the answer to a summary. `admit` is the clock's guard
     /// ([`LamportClock::admits`](crate::LamportClock::admits)) with the wall clock filled in.
     pub fn sift_delta(
         &self,
@@ -256,11 +259,8 @@ impl Knowledge {
         for (writer, to) in delta.raise.0 {
             // Numbers beyond what may be applied now must not count as seen.
             let to = if admit(to).is_ok() { to } else { 0 };
-            sifted.raises.push(Raise {
-                writer,
-                base: 0,
-                to,
-            });
+            let base = delta.since.horizon(&writer);
+            sifted.raises.push(Raise { writer, base, to });
         }
         for (path, entry) in delta.entries {
             self.sift(&mut sifted, path, entry, &admit);
@@ -344,21 +344,27 @@ impl Knowledge {
         self.tombstones.iter().filter_map(entry)
     }
 
-    /// Forgets deletions which every member has seen; `collect.rs` says which.
-    pub fn forget(&mut self, paths: &[Path]) {
+    /// Forgets deletions which every member has seen; `collect.rs` says which. Returns those that were forgotten
+    /// indeed: a key may have been written again meanwhile. Store the new floor ([`Saved`]) **before** they are
+    /// removed from the store, or a crash lets hosts come back that have missed them.
+    #[must_use = "only these may be removed from the store"]
+    pub fn forget(&mut self, paths: &[Path]) -> Vec<Path> {
+        let mut forgotten = Vec::new();
         for path in paths {
             if let Some(old) = self.tree.remove_collected(path) {
                 self.floor.raise(&old.issue.writer, old.issue.nr);
                 self.unlink(path, &old);
+                forgotten.push(path.clone());
             }
         }
+        forgotten
     }
 
     /// May the trees of this host and of `peer` be merged? Not when the peer has missed a deletion that was
     /// forgotten here: it would bring the deleted keys back. A host which knows only its own entries is new.
     ///
     /// # Errors
-    /// [`MustReplace`]: the peer has to drop its tree ([`emptied`](Self::emptied)) and take this one.
+    /// [`MustReplace`]: the peer has to drop its tree and take this one (`replacement.rs`).
     pub fn may_merge_with(&self, peer: &Host, summary: &Summary) -> Result<(), MustReplace> {
         if summary.0.keys().all(|writer| writer == peer) {
             return Ok(());
@@ -375,18 +381,18 @@ impl Knowledge {
         self.floor.0.iter().find_map(missed).map_or(Ok(()), Err)
     }
 
-    /// The same host with an empty tree, to be filled from a peer because it was away too long. Take deltas
-    /// until there is no more, then call [`replacement_is_complete`](Self::replacement_is_complete);
-    /// issue nothing in between, and end all sessions with peers before.
-    pub fn emptied(&self) -> Knowledge {
+    /// The same host with an empty tree, see `replacement.rs`.
+    pub(crate) fn emptied(&self) -> Knowledge {
         Knowledge {
             last_issued: self.last_issued,
             ..Knowledge::new(&self.me)
         }
     }
 
-    /// The tree was taken over from a peer. What this host issued before and the peer never saw is void.
-    pub fn replacement_is_complete(&mut self) {
+    /// Counts everything this host ever issued as seen: what nobody gives back is void. Numbers up to that of
+    /// `other`, the same host in parallel, are used up, too.
+    pub(crate) fn close_own_past(&mut self, other: &Knowledge) {
+        self.last_issued = self.last_issued.max(other.last_issued);
         self.own_horizon_is_complete();
     }
 

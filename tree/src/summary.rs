@@ -44,8 +44,11 @@ impl Summary {
 pub struct Delta {
     /// Path and entry, oldest issue first.
     pub entries: Vec<(Path, Entry)>,
-    /// The horizons the receiver has reached once it holds these entries.
+    /// The horizons the receiver has reached once it holds these entries …
     pub raise: Summary,
+    /// … if it had reached these before: the asker's own horizons, for the writers in `raise`.
+    #[serde(default)]
+    pub since: Summary,
     /// There is more: ask again with the raised summary.
     pub more: bool,
 }

@@ -4,6 +4,7 @@ mod common;
 
 use common::{Cluster, Node, host, path};
 use proptest::prelude::*;
+use tree::collect::FORGET_AFTER_NS;
 use tree::*;
 
 /// What may happen in a cluster.
@@ -111,6 +112,7 @@ fn hear_all_and_collect(cluster: &mut Cluster, at: usize) {
         cluster.exchange(other, at, 3, usize::MAX);
         cluster.exchange(at, other, 3, usize::MAX);
     }
+    cluster.wall_ns += FORGET_AFTER_NS + 1;
     cluster.collect(at, u64::MAX);
 }
 
@@ -148,6 +150,7 @@ proptest! {
         }
         cluster.settle();
         check_all_agree(&cluster)?;
+        cluster.wall_ns += FORGET_AFTER_NS + 1;
         for at in 0..HOSTS {
             cluster.collect(at, u64::MAX);
             prop_assert_eq!(cluster.nodes[at].knowledge.tombstones().count(), 0);
@@ -304,9 +307,7 @@ fn a_host_that_was_away_too_long_is_replaced_and_brings_no_deleted_key_back() {
         .may_merge_with(&host(2), &summary)
         .expect_err("refused");
     assert!(error.to_string().contains("must be replaced"), "{error}");
-    cluster.nodes[2].knowledge = cluster.nodes[2].knowledge.emptied();
-    assert!(cluster.exchange(0, 2, 1, 9).is_some());
-    cluster.nodes[2].knowledge.replacement_is_complete();
+    cluster.replace(0, 2);
     cluster.write(2, "userspace/new", Some("z"), None);
     cluster.settle();
     for at in 0..3 {
@@ -315,6 +316,92 @@ fn a_host_that_was_away_too_long_is_replaced_and_brings_no_deleted_key_back() {
             ["userspace/kept", "userspace/new"]
         );
     }
+}
+
+#[test]
+fn a_replacement_changes_nothing_before_it_is_complete_and_says_what_to_store() {
+    let mut cluster = Cluster::new(2);
+    for key in ["a", "b", "c"] {
+        cluster.write(0, &format!("userspace/{key}"), Some("new"), None);
+    }
+    cluster.write(1, "userspace/mine", Some("unheard of"), None);
+    cluster.write(1, "userspace/a", Some("older"), Some(1));
+    let old = cluster.nodes[1].knowledge.clone();
+    let mut replacement = Replacement::of(&old);
+    let mut answers = 0;
+    loop {
+        let delta = cluster.nodes[0].knowledge.delta_since(replacement.ask(), 1);
+        answers += 1;
+        if replacement.take(delta, |_| Ok(())) {
+            break;
+        }
+    }
+    assert_eq!(answers, 3);
+    let changes = replacement.changes(&old);
+    let told: Vec<_> = changes
+        .iter()
+        .map(|(path, entry)| (path.as_str(), entry.is_some()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("userspace/mine", false),
+            ("userspace/a", true),
+            ("userspace/b", true),
+            ("userspace/c", true)
+        ]
+    );
+    let new = replacement.finish(&old);
+    assert_eq!(
+        new.tree().digest(),
+        cluster.nodes[0].knowledge.tree().digest()
+    );
+    assert_eq!(
+        new.summary().horizon(&host(1)),
+        old.summary().horizon(&host(1))
+    );
+}
+
+#[test]
+fn an_answer_to_an_outdated_question_does_not_raise_what_was_set_back_meanwhile() {
+    let mut cluster = Cluster::new(2);
+    cluster.write(0, "userspace/a", Some("1"), None);
+    cluster.settle();
+    cluster.write(0, "userspace/b", Some("2"), None);
+    let summary = cluster.nodes[1].knowledge.summary().clone();
+    let delta = cluster.nodes[0].knowledge.delta_since(&summary, 10);
+    cluster.nodes[1] = Node::new(1);
+    assert!(cluster.nodes[1].take_delta(delta).gap);
+    assert_eq!(cluster.nodes[1].knowledge.summary().horizon(&host(0)), 0);
+    cluster.settle();
+    assert_eq!(cluster.live(1), cluster.expected_live());
+}
+
+#[test]
+fn a_key_written_again_is_not_forgotten_with_its_deletion() {
+    let mut cluster = Cluster::new(1);
+    cluster.write(0, "userspace/a", None, None);
+    cluster.write(0, "userspace/a", Some("again"), None);
+    let forgotten = cluster.nodes[0]
+        .knowledge
+        .forget(&[path("userspace/a"), path("userspace/b")]);
+    assert_eq!(forgotten, []);
+    assert_eq!(
+        cluster.nodes[0].knowledge.tree().text("userspace/a"),
+        Some("again")
+    );
+}
+
+#[test]
+fn a_deletion_stays_long_enough_for_everybody_to_have_stored_that_it_was_seen() {
+    let mut cluster = Cluster::new(2);
+    cluster.write(0, "userspace/a", None, None);
+    cluster.settle();
+    cluster.collect(0, u64::MAX);
+    assert_eq!(cluster.nodes[0].knowledge.tombstones().count(), 1);
+    cluster.wall_ns += FORGET_AFTER_NS + 1;
+    cluster.collect(0, u64::MAX);
+    assert_eq!(cluster.nodes[0].knowledge.tombstones().count(), 0);
 }
 
 #[test]
@@ -331,7 +418,8 @@ fn a_host_that_has_just_joined_is_not_taken_for_one_that_was_away() {
     let here = &cluster.nodes[0];
     let found = here.reports.collect(&here.knowledge, cluster.wall_ns, 500);
     assert_eq!(found.forget, [path("userspace/old")]);
-    cluster.nodes[0].knowledge.forget(&found.forget);
+    let forgotten = cluster.nodes[0].knowledge.forget(&found.forget);
+    assert_eq!(forgotten, found.forget);
     cluster.write(2, "ips/ip-h2", Some("10.0.0.2"), Some(1_000_000_000));
     assert_eq!(cluster.exchange(0, 2, 10, 9), Some(0));
     assert_eq!(cluster.exchange(2, 0, 10, 9), Some(1));

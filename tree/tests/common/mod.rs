@@ -179,8 +179,19 @@ impl Cluster {
         let node = &mut self.nodes[at];
         node.reports.members_are(&members, self.wall_ns);
         let found = node.reports.collect(&node.knowledge, self.wall_ns, keep_ns);
-        node.knowledge.forget(&found.forget);
+        drop(node.knowledge.forget(&found.forget));
         found.marked
+    }
+
+    /// The tree of `away` becomes that of `peer`.
+    pub fn replace(&mut self, peer: usize, away: usize) {
+        let old = &self.nodes[away].knowledge;
+        let mut replacement = Replacement::of(old);
+        while !replacement.take(
+            self.nodes[peer].knowledge.delta_since(replacement.ask(), 1),
+            |_| Ok(()),
+        ) {}
+        self.nodes[away].knowledge = replacement.finish(old);
     }
 
     /// Repair between two hosts by the digest trie; returns questions asked.

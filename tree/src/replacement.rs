@@ -1,0 +1,72 @@
+//! Replacing the tree of a host that was away for too long.
+//!
+//! While it was away, the others have forgotten deletions it never saw. Merging would bring the deleted keys back, so
+//! the host takes the whole tree of a peer instead. It is filled beside the old one, which stays in use until the
+//! new one is complete; then both are exchanged in one durable step. What the host had written before and nobody
+//! has seen is lost; its daemon publishes again what is still true.
+//!
+//! The peer answers the summaries of the new tree with deltas and takes nothing from the host until it is done. Where
+//! both sides would have to replace the other's tree, nobody does: an operator has to say which is right.
+//!
+//! ```text
+//! away    → peer   Summary                 below the floor of the peer
+//! peer    → away   "your tree must be replaced"
+//! away    → peer   Replacement::ask        ┐ as often as there is more
+//! peer    → away   Knowledge::delta_since  ┘
+//! away             Replacement::changes stored, then Replacement::finish
+//! ```
+
+use crate::clock::TooFarAhead;
+use crate::knowledge::Knowledge;
+use crate::path::Path;
+use crate::summary::{Delta, Summary};
+use crate::tree::Entry;
+
+/// A tree being filled beside the one in use.
+#[derive(Clone, Debug)]
+pub struct Replacement {
+    new: Knowledge,
+}
+
+impl Replacement {
+    /// Begins for the host that knows `old`.
+    pub fn of(old: &Knowledge) -> Replacement {
+        Replacement { new: old.emptied() }
+    }
+
+    /// What to send to the peer next: what the new tree has seen so far.
+    pub fn ask(&self) -> &Summary {
+        self.new.summary()
+    }
+
+    /// Takes the peer's answer; `true` when the new tree is complete. Entries too far in the future are left out
+    /// and come with a later exchange; `admit` is as in [`Knowledge::sift_delta`].
+    pub fn take(&mut self, delta: Delta, admit: impl Fn(u64) -> Result<(), TooFarAhead>) -> bool {
+        let complete = !delta.more;
+        let sifted = self.new.sift_delta(delta, admit);
+        self.new.apply(sifted);
+        complete
+    }
+
+    /// What has to change in the store, in one durable step: the new entry of a path, or that it is gone. Store the
+    /// horizons of the new tree afterwards: after a crash in between, all of this is done again.
+    pub fn changes(&self, old: &Knowledge) -> Vec<(Path, Option<Entry>)> {
+        let new = self.new.tree();
+        let gone = old
+            .tree()
+            .iter()
+            .filter(|(path, _)| new.get(path).is_none());
+        let gone = gone.map(|(path, _)| (path.clone(), None));
+        let other = new
+            .iter()
+            .filter(|(path, entry)| old.tree().get(path) != Some(entry));
+        let other = other.map(|(path, entry)| (path.clone(), Some(entry.clone())));
+        gone.chain(other).collect()
+    }
+
+    /// The knowledge to use from now on, instead of `old`.
+    pub fn finish(mut self, old: &Knowledge) -> Knowledge {
+        self.new.close_own_past(old);
+        self.new
+    }
+}
