@@ -57,6 +57,7 @@ pub struct Sifted {
     /// What is too far in the future, and why. It comes again with a later exchange.
     pub held_back: Vec<HeldBack>,
     raises: Vec<Raise>,
+    floor: Summary,
 }
 
 /// An entry that is not applied yet.
@@ -244,6 +245,7 @@ impl Knowledge {
             entries,
             raise,
             since,
+            floor: self.floor.clone(),
             more,
         }
     }
@@ -255,7 +257,10 @@ impl Knowledge {
         delta: Delta,
         admit: impl Fn(u64) -> Result<(), TooFarAhead>,
     ) -> Sifted {
-        let mut sifted = Sifted::default();
+        let mut sifted = Sifted {
+            floor: delta.floor,
+            ..Sifted::default()
+        };
         for (writer, to) in delta.raise.0 {
             // Numbers beyond what may be applied now must not count as seen.
             let to = if admit(to).is_ok() { to } else { 0 };
@@ -329,6 +334,7 @@ impl Knowledge {
                 applied.changed.push(path);
             }
         }
+        self.floor.raise_all(&sifted.floor);
         for Raise { writer, base, to } in sifted.raises {
             match self.seen.horizon(&writer) {
                 horizon if horizon >= base => self.seen.raise(&writer, to),
@@ -361,12 +367,15 @@ impl Knowledge {
     }
 
     /// May the trees of this host and of `peer` be merged? Not when the peer has missed a deletion that was
-    /// forgotten here: it would bring the deleted keys back. A host which knows only its own entries is new.
+    /// forgotten here: it would bring the deleted keys back. A host which knows only its own entries, of which none
+    /// was ever seen here, is new.
     ///
     /// # Errors
     /// [`MustReplace`]: the peer has to drop its tree and take this one (`replacement.rs`).
     pub fn may_merge_with(&self, peer: &Host, summary: &Summary) -> Result<(), MustReplace> {
-        if summary.0.keys().all(|writer| writer == peer) {
+        let knows_only_itself = summary.0.keys().all(|writer| writer == peer);
+        let unheard_of = self.seen.horizon(peer) == 0;
+        if summary.0.is_empty() || (knows_only_itself && unheard_of) {
             return Ok(());
         }
         let missed = |(writer, nr): (&Host, &u64)| {

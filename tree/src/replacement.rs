@@ -39,13 +39,14 @@ impl Replacement {
         self.new.summary()
     }
 
-    /// Takes the peer's answer; `true` when the new tree is complete. Entries too far in the future are left out
+    /// Takes the peer's answer; `true` when the new tree is complete. The answer to another question completes
+    /// nothing. Entries too far in the future are left out
     /// and come with a later exchange; `admit` is as in [`Knowledge::sift_delta`].
     pub fn take(&mut self, delta: Delta, admit: impl Fn(u64) -> Result<(), TooFarAhead>) -> bool {
         let complete = !delta.more;
         let sifted = self.new.sift_delta(delta, admit);
-        self.new.apply(sifted);
-        complete
+        let applied = self.new.apply(sifted);
+        complete && !applied.gap
     }
 
     /// What has to change in the store, in one durable step: the new entry of a path, or that it is gone. Store the

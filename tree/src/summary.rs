@@ -49,6 +49,10 @@ pub struct Delta {
     /// … if it had reached these before: the asker's own horizons, for the writers in `raise`.
     #[serde(default)]
     pub since: Summary,
+    /// Deletions up to here are forgotten at the sender: whoever takes its entries must not merge with hosts
+    /// that have seen less.
+    #[serde(default)]
+    pub floor: Summary,
     /// There is more: ask again with the raised summary.
     pub more: bool,
 }

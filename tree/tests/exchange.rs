@@ -319,6 +319,37 @@ fn a_host_that_was_away_too_long_is_replaced_and_brings_no_deleted_key_back() {
 }
 
 #[test]
+fn who_took_a_tree_without_the_forgotten_deletions_refuses_hosts_that_missed_them() {
+    let mut cluster = Cluster::new(4);
+    cluster.write(2, "userspace/old", Some("x"), None);
+    cluster.settle();
+    cluster.nodes[3] = Node::new(3);
+    // Host 2 is away while the deletion comes and goes; host 3 joins afterwards and never saw it.
+    cluster.write(0, "userspace/old", None, None);
+    cluster.wall_ns += FORGET_AFTER_NS + 1;
+    for _ in 0..2 {
+        cluster.exchange(0, 1, 10, 9);
+        cluster.exchange(1, 0, 10, 9);
+    }
+    cluster.nodes[0]
+        .reports
+        .members_are(&[host(0), host(1)].into(), cluster.wall_ns);
+    let here = &cluster.nodes[0];
+    let found = here
+        .reports
+        .collect(&here.knowledge, cluster.wall_ns, u64::MAX);
+    assert_eq!(cluster.nodes[0].knowledge.forget(&found.forget).len(), 1);
+    cluster.exchange(0, 3, 10, 9).expect("host 3 is new");
+    let away = cluster.nodes[2].knowledge.summary().clone();
+    assert!(
+        cluster.nodes[3]
+            .knowledge
+            .may_merge_with(&host(2), &away)
+            .is_err()
+    );
+}
+
+#[test]
 fn a_replacement_changes_nothing_before_it_is_complete_and_says_what_to_store() {
     let mut cluster = Cluster::new(2);
     for key in ["a", "b", "c"] {
