@@ -145,6 +145,13 @@ impl Gossip {
         }
     }
 
+    /// Ends all sessions but that with `peer`, which ends by itself: the tree they spoke of is gone.
+    pub(super) fn end_other_sessions(&self, peer: &Host) {
+        let sessions = self.sessions.lock();
+        let others = sessions.running.iter().filter(|(host, _)| *host != peer);
+        others.for_each(|(_, (_, task))| task.abort());
+    }
+
     fn is_connected(&self, peer: &Host) -> bool {
         self.sessions.lock().running.contains_key(peer)
     }

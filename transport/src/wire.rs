@@ -72,6 +72,19 @@ pub enum Message {
     RepairAsk(RepairAsk),
     /// Answer to [`Message::RepairAsk`].
     RepairAnswer(RepairAnswer),
+    /// "You were away when deletions came and went: take my whole tree instead of merging", see
+    /// [`tree::replacement`].
+    MustReplace {
+        /// Whose deletions you missed.
+        writer: Host,
+        /// You have seen less of that writer than this.
+        floor: u64,
+    },
+    /// The same as a summary, for the tree that is being filled: asks for a delta in any case.
+    ReplaceAsk {
+        /// Horizons of that tree.
+        summary: Summary,
+    },
     /// Are you there?
     Ping {
         /// Comes back in the answer.
@@ -232,6 +245,8 @@ impl Message {
             | Message::Push(_)
             | Message::RepairAsk(_)
             | Message::RepairAnswer(_)
+            | Message::MustReplace { .. }
+            | Message::ReplaceAsk { .. }
             | Message::Ping { .. }
             | Message::Pong { .. } => Class::State,
             Message::Subscribe { .. }

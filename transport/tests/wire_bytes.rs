@@ -77,6 +77,8 @@ fn messages() -> Vec<(&'static str, Message)> {
             Message::Delta(Delta {
                 entries: vec![entry(1, text("alpha")), entry(2, Value::Tombstone)],
                 raise: summary(),
+                since: Summary::default(),
+                floor: summary(),
                 more: true,
             }),
         ),
@@ -112,6 +114,14 @@ fn messages() -> Vec<(&'static str, Message)> {
             "repair-answer-entries",
             Message::RepairAnswer(RepairAnswer::Entries(vec![(path, one)])),
         ),
+        (
+            "must-replace",
+            Message::MustReplace {
+                writer: host("alpha"),
+                floor: 7,
+            },
+        ),
+        ("replace-ask", Message::ReplaceAsk { summary: summary() }),
         ("ping", Message::Ping { nonce: 1 }),
         ("pong", Message::Pong { nonce: u64::MAX }),
         (

@@ -3,7 +3,7 @@
 
 use parking_lot::Mutex;
 use tokio::sync::Notify;
-use tree::{RepairAnswer, RepairAsk, Summary};
+use tree::{MustReplace, RepairAnswer, RepairAsk, Summary};
 
 /// What is to be said.
 #[derive(Debug, Default)]
@@ -14,6 +14,10 @@ pub struct Letters {
     pub ask: bool,
     /// Answer a ping.
     pub pong: Option<u64>,
+    /// Tell the peer that its tree must be replaced.
+    pub replace: Option<MustReplace>,
+    /// Ask for what a tree lacks that is being filled.
+    pub fill: Option<Summary>,
     /// Ask for a part of the digest trie.
     pub repair: Option<RepairAsk>,
     /// Answer such a question.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use transport::wire::{self, Hello};
 use transport::{Channel, ChannelRx, ChannelTx, Message, NetError};
-use tree::{Applied, Host, Push, Repair, RepairAnswer, Summary};
+use tree::{Applied, Delta, Host, MustReplace, Push, Repair, RepairAnswer, Replacement, Summary};
 
 use super::Gossip;
 use super::outbox::Outbox;
@@ -38,6 +38,9 @@ pub enum SessionError {
     /// The peer is silent right at the beginning.
     #[error("no greeting within {} s", GREETING_MAX.as_secs())]
     NoGreeting,
+    /// The tree here was replaced; everything begins anew.
+    #[error("the tree of this host was replaced by that of {0}")]
+    Replaced(Host),
     /// The peer is not what it should be.
     #[error("refused: {0}")]
     Refused(String),
@@ -104,10 +107,25 @@ async fn receive(
     mut rx: Box<dyn ChannelRx>,
 ) -> Result<(), SessionError> {
     let mut repair = Repairing::default();
+    let mut replacing = Replacing::default();
     loop {
-        match rx.recv().await? {
+        let message = rx.recv().await?;
+        if replacing.ignores(&message) {
+            continue;
+        }
+        match message {
             Message::Summary { summary, digest } => {
-                hear_summary(gossip, peer, outbox, &mut repair, summary, digest)?;
+                match gossip.keys.may_merge_with(peer, &summary) {
+                    Ok(()) => hear_summary(gossip, peer, outbox, &mut repair, summary, digest),
+                    Err(why) => replacing.demand(outbox, why),
+                }
+            }
+            Message::MustReplace { writer, floor } => {
+                replacing.begin(gossip, peer, outbox, &writer, floor)?;
+            }
+            Message::ReplaceAsk { summary } => outbox.put(|letters| letters.answer = Some(summary)),
+            Message::Delta(delta) if replacing.is_running() => {
+                replacing.fill(gossip, peer, outbox, delta).await?;
             }
             Message::Delta(delta) => {
                 let more = delta.more;
@@ -154,11 +172,7 @@ fn hear_summary(
     repair: &mut Repairing,
     summary: Summary,
     digest: [u8; 16],
-) -> Result<(), SessionError> {
-    gossip
-        .keys
-        .may_merge_with(peer, &summary)
-        .map_err(|why| refused(&why.to_string()))?;
+) {
     gossip.heard(peer, &summary);
     let (ours, our_digest) = gossip.keys.summary();
     let lacking = !ours.covers(&summary);
@@ -167,7 +181,83 @@ fn hear_summary(
         letters.answer = Some(summary);
         letters.ask |= lacking;
     });
-    Ok(())
+}
+
+/// One of the two was away for so long that deletions it missed are forgotten: its tree is replaced.
+#[derive(Default)]
+struct Replacing {
+    /// The peer has to replace its tree; until it begins anew, nothing is taken from it.
+    demanded: bool,
+    /// The new tree of this host.
+    running: Option<Replacement>,
+}
+
+impl Replacing {
+    /// Is this a message whose contents could bring deleted keys back?
+    fn ignores(&self, message: &Message) -> bool {
+        use Message::{Delta, Push, RepairAnswer, RepairAsk};
+        let content = matches!(message, Delta(_) | Push(_) | RepairAsk(_) | RepairAnswer(_));
+        content && self.demanded
+    }
+
+    fn is_running(&self) -> bool {
+        self.running.is_some()
+    }
+
+    fn demand(&mut self, outbox: &Outbox, why: MustReplace) {
+        if !self.demanded {
+            tracing::warn!(%why, "a peer was away for too long");
+        }
+        self.demanded = true;
+        outbox.put(|letters| letters.replace = Some(why));
+    }
+
+    /// The peer says that this host was away. Believed only if this host has indeed seen less.
+    fn begin(
+        &mut self,
+        gossip: &Gossip,
+        peer: &Host,
+        outbox: &Outbox,
+        writer: &Host,
+        floor: u64,
+    ) -> Result<(), SessionError> {
+        if self.demanded {
+            let why =
+                "both trees lack deletions the other side has forgotten; an operator must decide";
+            tracing::error!(%peer, why);
+            return Err(refused(why));
+        }
+        if gossip.keys.summary().0.horizon(writer) >= floor {
+            return Err(refused("it demands a replacement without reason"));
+        }
+        if self.running.is_none() {
+            tracing::warn!(%peer, %writer, "this host was away for too long; its tree is replaced");
+            let replacement = gossip.keys.with_knowledge(Replacement::of);
+            outbox.put(|letters| letters.fill = Some(replacement.ask().clone()));
+            self.running = Some(replacement);
+        }
+        Ok(())
+    }
+
+    async fn fill(
+        &mut self,
+        gossip: &Gossip,
+        peer: &Host,
+        outbox: &Outbox,
+        delta: Delta,
+    ) -> Result<(), SessionError> {
+        let Some(mut replacement) = self.running.take() else {
+            return Ok(());
+        };
+        if gossip.keys.fill(&mut replacement, delta) {
+            gossip.keys.replace(replacement).await?;
+            gossip.end_other_sessions(peer);
+            return Err(SessionError::Replaced(peer.clone()));
+        }
+        outbox.put(|letters| letters.fill = Some(replacement.ask().clone()));
+        self.running = Some(replacement);
+        Ok(())
+    }
 }
 
 /// Equal summaries with unequal trees are a defect: found and repaired through the digest trie.
@@ -241,6 +331,12 @@ async fn send(
         if let Some(summary) = letters.answer {
             let delta = keys.delta_since(&summary, DELTA_ENTRIES_MAX);
             tx.send(Message::Delta(delta)).await?;
+        }
+        if let Some(MustReplace { writer, floor, .. }) = letters.replace {
+            tx.send(Message::MustReplace { writer, floor }).await?;
+        }
+        if let Some(summary) = letters.fill {
+            tx.send(Message::ReplaceAsk { summary }).await?;
         }
         if let Some(nonce) = letters.pong {
             tx.send(Message::Pong { nonce }).await?;

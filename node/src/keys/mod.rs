@@ -18,7 +18,10 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 use tree::knowledge::{Applied, Knowledge, MustReplace, Saved};
-use tree::{Delta, Entry, Host, LamportClock, Path, Push, PushItem, Stamp, Summary, Tree, Value};
+use tree::{
+    Delta, Entry, Host, LamportClock, Path, Push, PushItem, Replacement, Stamp, Summary, Tree,
+    Value,
+};
 
 use crate::ports::{BoxFuture, KeyChange, Keys, KeysError, Lane, Ports, blocking};
 use recent::Recent;
@@ -253,6 +256,24 @@ impl KeyService {
         answer.await.map_err(|_| KeysError::Stopping)?
     }
 
+    /// Takes a delta into a tree that is being filled; `true` when that is complete.
+    pub fn fill(&self, replacement: &mut Replacement, delta: Delta) -> bool {
+        let wall = self.ports.clock.wall_ns();
+        let shared = self.shared.lock();
+        replacement.take(delta, |ns| shared.clock.admits(ns, wall))
+    }
+
+    /// Uses another tree from now on. End the sessions with peers: they spoke of the old one.
+    ///
+    /// # Errors
+    /// [`KeysError`] when it cannot be stored; the old tree stays then.
+    pub async fn replace(&self, replacement: Replacement) -> Result<(), KeysError> {
+        let (done, answer) = oneshot::channel();
+        let replacement = Box::new(replacement);
+        self.send(Work::Replace { replacement, done })?;
+        answer.await.map_err(|_| KeysError::Stopping)?
+    }
+
     /// Stores changes with an explicit stamp (nanoseconds since 1970), or the next one of the clock.
     /// The future ends with an error when they cannot be stored; nothing is visible then.
     pub fn commit_at(
@@ -274,8 +295,8 @@ impl KeyService {
         })
     }
 
-    /// Forgets deletions every member has seen. Not durable before anything else is: forgetting
-    /// again after a crash does no harm.
+    /// Forgets deletions every member has seen. They leave the store after the new floor is stored:
+    /// after a crash before that they are forgotten again.
     ///
     /// # Errors
     /// [`KeysError::Stopping`].

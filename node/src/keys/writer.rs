@@ -14,7 +14,7 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot, watch};
 use tree::keys::may_be_lazy;
 use tree::knowledge::{Applied, Sifted};
-use tree::{Delta, Entry, Issue, Path, Push, Stamp, Value};
+use tree::{Delta, Entry, Issue, Path, Push, Replacement, Stamp, Value};
 
 use super::{KeyService, Shared, Storage};
 use crate::ports::{KeysError, Lane, Ports, blocking};
@@ -52,6 +52,11 @@ pub(super) enum Work {
     },
     /// Deletions every member has seen.
     Forget { paths: Vec<Path> },
+    /// Another tree instead of this one.
+    Replace {
+        replacement: Box<Replacement>,
+        done: Done<()>,
+    },
     /// Store what is only visible.
     Settle { done: Done<()> },
 }
@@ -84,6 +89,8 @@ pub(super) struct Task {
     /// Visible but not yet stored, and since when (monotonic time).
     unsaved: ToStore,
     unsaved_since: Option<Duration>,
+    /// Forgotten deletions that leave the store once the new floor is stored.
+    forgotten: Vec<Path>,
     horizons_stored: Vec<u8>,
     /// When the horizons may be stored again (monotonic time).
     horizons_due: Duration,
@@ -101,6 +108,7 @@ impl Task {
             horizons: storage.horizons,
             unsaved: ToStore::new(),
             unsaved_since: None,
+            forgotten: Vec::new(),
             horizons_stored: Vec::new(),
             horizons_due: Duration::ZERO,
         }
@@ -118,13 +126,22 @@ impl Task {
                 () = lazy_is_due(&self.ports, self.unsaved_since) => None,
             };
             let flush = first.is_none();
-            let mut batch: Vec<Work> = first.into_iter().collect();
-            while batch.len() < BATCH_MAX
-                && let Ok(work) = queue.try_recv()
-            {
-                batch.push(work);
+            let mut batch = Vec::new();
+            let mut replace = None;
+            let mut next = first;
+            while let Some(work) = next {
+                match work {
+                    Work::Replace { replacement, done } => replace = Some((replacement, done)),
+                    work => batch.push(work),
+                }
+                let full = replace.is_some() || batch.len() >= BATCH_MAX;
+                next = (!full).then(|| queue.try_recv().ok()).flatten();
             }
-            self.round(batch, flush).await;
+            self.round(batch, flush || replace.is_some()).await;
+            if let Some((replacement, done)) = replace {
+                let result = self.replace(*replacement).await;
+                answer(Some(done), result);
+            }
         }
     }
 
@@ -151,9 +168,58 @@ impl Task {
         }
         self.announce();
         if flush && result.is_ok() {
-            self.store_horizons(settle).await;
+            let forgetting = !self.forgotten.is_empty();
+            if self.store_horizons(settle || forgetting).await && forgetting {
+                self.remove_forgotten();
+            }
         }
         self.renew_lease().await;
+    }
+
+    /// The floor is stored: the forgotten deletions leave the store with the next flush.
+    fn remove_forgotten(&mut self) {
+        let forgotten = std::mem::take(&mut self.forgotten);
+        let shared = self.shared.lock();
+        let gone = forgotten
+            .into_iter()
+            .filter(|path| shared.knowledge.tree().get(path).is_none());
+        self.unsaved.extend(gone.map(|path| (path, None)));
+        drop(shared);
+        if !self.unsaved.is_empty() {
+            self.wait_for_company();
+        }
+    }
+
+    /// Another tree takes the place of this one: stored in one step, then its horizons, then shown.
+    async fn replace(&mut self, replacement: Replacement) -> Result<(), KeysError> {
+        let waiting = std::mem::take(&mut self.unsaved);
+        let old = self.shared.lock().knowledge.clone();
+        let changes = replacement.changes(&old);
+        let mut all = waiting.clone();
+        all.extend(changes.iter().cloned());
+        if let Err(error) = self.commit(all).await {
+            self.unsaved = waiting;
+            self.wait_for_company();
+            return Err(error);
+        }
+        self.forgotten.clear();
+        let new = replacement.finish(&old);
+        if let Ok(bytes) = rmp_serde::to_vec_named(&new.saved()) {
+            self.write_small(self.horizons.clone(), bytes).await?;
+        }
+        let mut shared = self.shared.lock();
+        shared.knowledge = new;
+        for (path, entry) in changes {
+            if let Some(entry) = entry {
+                shared.clock.observe(entry.stamp.ns.max(entry.issue.nr));
+            }
+            shared.generation += 1;
+            let generation = shared.generation;
+            shared.changes.push_at(generation, path);
+        }
+        drop(shared);
+        self.announce();
+        Ok(())
     }
 
     /// Stamps or sifts one request.
@@ -195,13 +261,17 @@ impl Task {
                 Ok(Some(Prepared::Sifted { sifted, done }))
             }
             Work::Forget { paths } => {
-                self.shared.lock().knowledge.forget(&paths);
-                let forgotten = paths.into_iter().map(|path| (path, None));
-                self.unsaved.extend(forgotten);
+                let forgotten = self.shared.lock().knowledge.forget(&paths);
+                self.forgotten.extend(forgotten);
                 self.wait_for_company();
                 Ok(None)
             }
             Work::Settle { done } => Ok(Some(Prepared::Settled { done })),
+            // The round ended before it.
+            Work::Replace { done, .. } => {
+                answer(Some(done), Err(KeysError::Stopping));
+                Ok(None)
+            }
         }
     }
 
@@ -313,21 +383,26 @@ impl Task {
     }
 
     /// Stores what has been seen of others, now and then: an old copy costs some entries sent again.
-    async fn store_horizons(&mut self, now: bool) {
+    /// Says whether the stored copy is that of this moment.
+    async fn store_horizons(&mut self, now: bool) -> bool {
         let mono = self.ports.clock.mono();
         let due = now || mono >= self.horizons_due;
         let saved = self.shared.lock().knowledge.saved();
         let Ok(bytes) = rmp_serde::to_vec_named(&saved) else {
-            return;
+            return false;
         };
         if !due || bytes == self.horizons_stored {
-            return;
+            return due;
         }
         self.horizons_due = mono + HORIZONS_STORED_EVERY;
         match self.write_small(self.horizons.clone(), bytes.clone()).await {
             Ok(()) => self.horizons_stored = bytes,
-            Err(error) => tracing::warn!(%error, "horizons were not stored"),
+            Err(error) => {
+                tracing::warn!(%error, "horizons were not stored");
+                return false;
+            }
         }
+        true
     }
 
     async fn write_small(&self, path: PathBuf, bytes: Vec<u8>) -> Result<(), KeysError> {
@@ -347,6 +422,16 @@ impl Task {
         let waiting = std::mem::take(&mut self.unsaved);
         let mut all = waiting.clone();
         self.add(&mut all, ready);
+        let result = self.commit(all).await;
+        if result.is_err() {
+            self.unsaved = waiting;
+            self.wait_for_company();
+        }
+        result
+    }
+
+    /// One durable step.
+    async fn commit(&self, all: ToStore) -> Result<(), KeysError> {
         if all.is_empty() {
             return Ok(());
         }
@@ -358,15 +443,10 @@ impl Task {
                 .commit(&batch)
                 .map_err(|error| error.to_string())
         };
-        let result = blocking(&*self.ports.exec, &Lane::Tree, write)
+        blocking(&*self.ports.exec, &Lane::Tree, write)
             .await
             .ok_or(KeysError::Stopping)?
-            .map_err(KeysError::Store);
-        if result.is_err() {
-            self.unsaved = waiting;
-            self.wait_for_company();
-        }
-        result
+            .map_err(KeysError::Store)
     }
 
     /// Shown now, stored later.
