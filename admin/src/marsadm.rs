@@ -261,7 +261,7 @@ fn must_have_cluster(s: &Session<'_>, name: &str) -> Result<(), Refusal> {
 
 /// `view*` and `pretty*` have their own rules, in [`crate::view`].
 fn view_command(s: &mut Session<'_>, parsed: &Parsed) -> Result<(), Refused> {
-    let here = view::Surroundings::of_this_host();
+    let here = view::Surroundings::of_this_host(&s.options);
     let viewed = view::evaluate(&s.tree, &s.options, &here, &parsed.words);
     s.errors += u32::try_from(viewed.output.exit).unwrap_or(1);
     s.pass_on(&viewed.output);

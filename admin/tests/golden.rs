@@ -8,7 +8,7 @@
 //! del KEY                        forget a key
 //! at HOST                        act as this host
 //! daemon off                     the daemon of this host does not run
-//! mount DEVICE PATH              for mars-status
+//! mount DEVICE PATH              something is mounted, as ext4 with rw,noatime
 //! fact NAME VALUE                for mars-status
 //! $ COMMAND [~ TEXT]             run it: `view…`, `prettyprint-…`, `mars-status …`; with `~` only lines holding TEXT
 //! | line of stdout
@@ -83,6 +83,18 @@ impl Script {
         self.tree.entries.insert(key.to_owned(), item);
     }
 
+    fn mounts(&self) -> Vec<view::Mount> {
+        let mounts = self.env.mounts.iter();
+        mounts
+            .map(|(device, path)| view::Mount {
+                device: device.clone(),
+                path: path.clone(),
+                fstype: "ext4".to_owned(),
+                flags: "rw,noatime".to_owned(),
+            })
+            .collect()
+    }
+
     fn run(&self, command: &str) -> Output {
         let mut words = shell_words(command);
         if words[0] == "mars-status" {
@@ -92,10 +104,8 @@ impl Script {
         }
         let mut options = Options::default();
         words.retain(|word| !take_option(&mut options, word));
-        let here = view::Surroundings {
-            macro_dirs: Vec::new(),
-            zone: TimeZone::UTC,
-        };
+        let mut here = view::Surroundings::none();
+        here.mounts = self.mounts();
         view::evaluate(&self.tree, &options, &here, &words).output
     }
 }

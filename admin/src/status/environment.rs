@@ -50,20 +50,6 @@ fn collect(value: &serde_json::Value, name: &str, into: &mut BTreeMap<String, f6
     }
 }
 
-/// Reads `/proc/mounts`: device to mount point, the first mount of a device counts.
-pub fn parse_mounts(text: &str) -> BTreeMap<String, String> {
-    let mut mounts = BTreeMap::new();
-    for line in text.lines() {
-        let mut words = line.split(' ');
-        if let (Some(device), Some(mountpoint)) = (words.next(), words.next()) {
-            mounts
-                .entry(device.to_owned())
-                .or_insert_with(|| mountpoint.replace("\\040", " "));
-        }
-    }
-    mounts
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -77,16 +63,6 @@ mod tests {
         assert_eq!(
             Environment::default().with_facts("no json"),
             Environment::default()
-        );
-    }
-
-    #[test]
-    fn the_first_mount_of_a_device_counts() {
-        let mounts =
-            parse_mounts("/dev/mars/x /mnt/my\\040data ext4 rw 0 0\n/dev/mars/x /b ext4\n");
-        assert_eq!(
-            mounts.get("/dev/mars/x").map(String::as_str),
-            Some("/mnt/my data")
         );
     }
 }

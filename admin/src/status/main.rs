@@ -7,17 +7,20 @@ use std::time::Duration;
 
 use jiff::tz::TimeZone;
 
-use super::environment::{Environment, parse_mounts};
+use super::environment::Environment;
 use super::options::{StatusOptions, USAGE};
 use super::paint::Paint;
-use crate::daemon::Daemon;
 use crate::node_dir::{self, Opened};
 use crate::options::Options;
 use crate::output::Output;
 use crate::snapshot::Snapshot;
+use crate::view;
 
 /// Clears the screen and puts the cursor into its upper left corner.
 const CLEAR: &str = "\x1b[H\x1b[2J";
+
+/// Back to the normal colours.
+const RESET: &str = "\x1b[0m";
 
 /// Runs `mars-status` with the words after the program name.
 pub fn main(args: &[OsString]) -> ExitCode {
@@ -39,11 +42,36 @@ pub fn main(args: &[OsString]) -> ExitCode {
     let Some(seconds) = options.interval else {
         return print(&report(&options));
     };
+    repeat(&options, Duration::from_secs(seconds))
+}
+
+/// Prints again and again, until Ctrl-C; then the terminal is left as it was found.
+fn repeat(options: &StatusOptions, pause: Duration) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            eprintln!("DYING: cannot wait for signals: {error}");
+            return ExitCode::from(1);
+        }
+    };
     loop {
-        let out = report(&options);
+        let out = report(options);
         print!("{CLEAR}");
         print(&out);
-        std::thread::sleep(Duration::from_secs(seconds));
+        let stopped = runtime.block_on(async {
+            tokio::select! {
+                biased;
+                _ = tokio::signal::ctrl_c() => true,
+                () = tokio::time::sleep(pause) => false,
+            }
+        });
+        if stopped {
+            print!("{RESET}{CLEAR}");
+            return ExitCode::SUCCESS;
+        }
     }
 }
 
@@ -104,11 +132,11 @@ fn snapshot(options: &StatusOptions) -> Result<(Snapshot, Environment), String> 
 
 /// What this host says about itself.
 fn surroundings() -> Environment {
-    let mounts = std::fs::read_to_string("/proc/mounts").unwrap_or_default();
+    let mounts = view::mounts().into_iter().rev();
     let kernel = std::fs::read_to_string("/proc/sys/kernel/osrelease").ok();
     Environment {
         kernel: kernel.map(|release| release.trim().to_owned()),
-        mounts: parse_mounts(&mounts),
+        mounts: mounts.map(|mount| (mount.device, mount.path)).collect(),
         ..Environment::default()
     }
 }

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::environment::Environment;
 use super::history::{self, LogVersion};
-use crate::snapshot::{Snapshot, Time};
+use crate::snapshot::Snapshot;
 use crate::view::status_api::{Known, ReplayValue, Res, World, number};
 
 /// A host is alive when it was heard of within so many seconds.
@@ -253,10 +253,10 @@ fn cluster(world: &World<'_>, names: &[String]) -> Cluster {
         .collect();
     silent.sort();
     silent.dedup();
-    let stopped = |name: &&str| world.res(name).actual(host, "has-emergency");
+    let stopped = |name: &str| world.res(name).actual(host, "has-emergency");
     Cluster {
         full: hosts.filter(|peer| is_full(peer)).map(full).collect(),
-        emergency: world.resource_names().iter().any(|name| stopped(&name)),
+        emergency: world.resource_names().iter().any(|name| stopped(name)),
         silent,
         sync_limit: number(world.text(&format!("defaults-{host}/sync-limit"))),
     }
@@ -309,7 +309,7 @@ fn node<'a>(world: &World<'a>, env: &Environment, res: &Res<'a>, host: &str) -> 
 
 /// Seconds of silence beyond the limit; a host never heard of counts from the beginning of time.
 fn silent_for(world: &World<'_>, host: &str) -> Option<u64> {
-    let last = world.alive_time(host).unwrap_or(Time::default());
+    let last = world.alive_time(host).unwrap_or_default();
     let now = world.snap.now;
     (!last.is_recent(now, ALIVE_SECONDS)).then(|| {
         now.sec

@@ -419,11 +419,11 @@ fn below_mars(key: &str) -> &str {
     key.strip_prefix("/mars/").unwrap_or(key)
 }
 
-/// `%time{}`: the Lamport time of the snapshot; `%real-time{}` in whole seconds.
+/// `%time{}`: the Lamport time of the snapshot; `%real-time{}`: the time of day in whole seconds, where there is one.
 pub fn time(eval: &mut Eval<'_>, call: &Call, out: &mut String) -> Done {
     let now = eval.world.snap.now;
     if call.plain_name().starts_with("real") {
-        out.push_str(&now.sec.to_string());
+        out.push_str(&eval.here.wall.unwrap_or(now).sec.to_string());
     } else {
         out.push_str(&now.to_string());
     }

@@ -8,11 +8,10 @@
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use jiff::tz::TimeZone;
-
 use super::library::{Library, Macro};
 use super::parse::{Call, Node, Template};
 use super::primitive::{self, Func, Target};
+use super::surroundings::Surroundings;
 use super::world::{Res, World};
 use crate::options::{Options, Timeout};
 
@@ -48,8 +47,8 @@ pub struct Eval<'e> {
     pub options: &'e Options,
     /// All macros.
     pub library: &'e Library,
-    /// For times of day.
-    pub zone: &'e TimeZone,
+    /// What is used besides the tree.
+    pub here: &'e Surroundings,
     /// The variables.
     pub vars: Scope,
     /// Lines for stderr.
@@ -66,7 +65,7 @@ impl<'e> Eval<'e> {
         world: &'e World<'e>,
         options: &'e Options,
         library: &'e Library,
-        zone: &'e TimeZone,
+        here: &'e Surroundings,
         cmd: &str,
         res: &str,
     ) -> Eval<'e> {
@@ -74,7 +73,7 @@ impl<'e> Eval<'e> {
             world,
             options,
             library,
-            zone,
+            here,
             vars: predefined(world, options, cmd, res),
             stderr: String::new(),
             changes: Vec::new(),

@@ -65,7 +65,7 @@ impl Library {
             return known.clone();
         }
         let found = self
-            .from_file(name, stderr)
+            .read_file(name, stderr)
             .or_else(|| Some(Macro::new(name, builtin::source(name)?)))
             .map(Rc::new);
         self.parsed
@@ -84,7 +84,7 @@ impl Library {
             .map(|_| Rc::new(Macro::new(name, &trivial_source(name))))
     }
 
-    fn from_file(&self, name: &str, stderr: &mut String) -> Option<Macro> {
+    fn read_file(&self, name: &str, stderr: &mut String) -> Option<Macro> {
         let path = self.files.get(name)?;
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,

@@ -128,7 +128,7 @@ fn written(eval: &Eval<'_>, which: MessagesOf, value: &str) -> String {
     if !which.pretty {
         return value.to_owned();
     }
-    let text = readable_stamps(value, eval.zone, which.all);
+    let text = readable_stamps(value, &eval.here.zone, which.all);
     named_errors(&text)
 }
 
@@ -162,7 +162,7 @@ fn status_file(eval: &Eval<'_>, class: &str) -> String {
         .filter(|(rest, _)| !rest.contains('/'))
         .map(|(_, item)| without_escapes(item.value.strip_prefix("text:").unwrap_or("")).0);
     let text: String = texts.collect();
-    readable_stamps(&text, eval.zone, true)
+    readable_stamps(&text, &eval.here.zone, true)
 }
 
 fn status_count(eval: &Eval<'_>, class: &str) -> Text {

@@ -10,8 +10,6 @@
 //!
 //! Manual: "The Macro Processor".
 
-use jiff::tz::TimeZone;
-
 use crate::natural;
 use crate::options::Options;
 use crate::output::Output;
@@ -34,10 +32,12 @@ mod pretty;
 mod primitive;
 mod sprintf;
 mod state;
+mod surroundings;
 mod text;
 mod world;
 
 pub use format::{human_numbers, human_seconds};
+pub use surroundings::{Mount, Surroundings, mounts};
 
 /// What `mars-status` computes with, too.
 pub(crate) mod status_api {
@@ -49,8 +49,7 @@ pub(crate) mod status_api {
 }
 
 use eval::{Eval, Stop};
-use library::{Library, Macro, search_path};
-use std::path::PathBuf;
+use library::{Library, Macro};
 use std::rc::Rc;
 use world::World;
 
@@ -63,28 +62,9 @@ pub struct Viewed {
     pub changes: Vec<(String, String)>,
 }
 
-/// What views use besides the tree.
-#[derive(Clone, Debug)]
-pub struct Surroundings {
-    /// Where macros of the operator lie; the first directory that has a name wins.
-    pub macro_dirs: Vec<PathBuf>,
-    /// For times of day.
-    pub zone: TimeZone,
-}
-
-impl Surroundings {
-    /// The search path of the manual and the local time zone.
-    pub fn of_this_host() -> Surroundings {
-        Surroundings {
-            macro_dirs: search_path(),
-            zone: TimeZone::system(),
-        }
-    }
-}
-
 /// Runs a `view*` or `pretty*` command. `args` are the positional words, the command first.
 pub fn run(tree: &Snapshot, options: &Options, args: &[String]) -> Output {
-    evaluate(tree, options, &Surroundings::of_this_host(), args).output
+    evaluate(tree, options, &Surroundings::of_this_host(options), args).output
 }
 
 /// As [`run`], and also tells which keys the macros want to set.
@@ -95,23 +75,13 @@ pub fn evaluate(
     args: &[String],
 ) -> Viewed {
     let library = Library::new(&surroundings.macro_dirs);
-    evaluate_with(tree, options, &library, &surroundings.zone, args)
-}
-
-fn evaluate_with(
-    tree: &Snapshot,
-    options: &Options,
-    library: &Library,
-    zone: &TimeZone,
-    args: &[String],
-) -> Viewed {
     let world = World::new(tree);
     let command = args.first().map_or("view", String::as_str);
     let mut view = View {
         world: &world,
         options,
-        library,
-        zone,
+        library: &library,
+        here: surroundings,
         command,
         own_macro: options
             .macro_text
@@ -166,7 +136,7 @@ struct View<'v> {
     world: &'v World<'v>,
     options: &'v Options,
     library: &'v Library,
-    zone: &'v TimeZone,
+    here: &'v Surroundings,
     command: &'v str,
     own_macro: Option<Rc<Macro>>,
     args: &'v [String],
@@ -320,7 +290,7 @@ impl<'v> View<'v> {
             self.world,
             self.options,
             self.library,
-            self.zone,
+            self.here,
             self.name(),
             res,
         );

@@ -16,7 +16,7 @@ use super::features::{self, FlagSet};
 use super::library::Macro;
 use super::message::{self, MessagesOf};
 use super::parse::Call;
-use super::state::{self as s, Hosts, Names, Word};
+use super::state::{self as s, Hosts, MountPart, Names, Word};
 use super::text as t;
 
 /// A function that decides itself which arguments it evaluates.
@@ -53,6 +53,8 @@ pub enum Func {
     Messages(MessagesOf, bool),
     /// Names of feature flags.
     Flags(FlagSet),
+    /// Whether and how the device is mounted.
+    MountOf(MountPart),
 }
 
 /// What a called name stands for.
@@ -93,6 +95,7 @@ pub fn run(func: Func, eval: &mut Eval<'_>, args: &[String]) -> Result<String, S
         Func::Names(which, count) => Ok(s::name_list(eval, which, count, args)),
         Func::Messages(which, count) => Ok(message::messages(eval, which, count)),
         Func::Flags(set) => Ok(features::names(eval, set)),
+        Func::MountOf(part) => Ok(s::mount_of_device(eval, part)),
     }
 }
 
@@ -272,8 +275,8 @@ impl Table {
         self.state("device-ops-rate", s::device_ops, "requests per second");
         self.state("device-rate", s::device_amount, "bytes per second");
         self.state("device-amount-rate", s::device_amount, "bytes per second");
-        for name in ["known-device-mounted", "known-device-mountpoint", "known-device-fstype", "known-device-mountflags"] {
-            self.state(name, s::nothing, "where the device is mounted, when known");
+        for (name, part) in [("mounted", MountPart::Mounted), ("mountpoint", MountPart::Path), ("fstype", MountPart::FsType), ("mountflags", MountPart::Flags)] {
+            self.add(&format!("known-device-{name}"), true, Func::MountOf(part), "where the device is mounted on this host");
         }
         self.state("disk-size", s::disk_size, "bytes of the underlying disk");
         self.state("resource-size", s::resource_size, "bytes of the resource");

@@ -418,9 +418,35 @@ pub fn device_amount(eval: &mut Eval<'_>, _args: &[String]) -> Text {
     Ok(kib.mul(Num::Int(1024)).to_string())
 }
 
-/// Mounts are not part of the key tree; the answer is always empty.
-pub fn nothing(_eval: &mut Eval<'_>, _args: &[String]) -> Text {
-    Ok(String::new())
+/// What is asked about the mount of the device.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MountPart {
+    /// Is it mounted?
+    Mounted,
+    /// Where.
+    Path,
+    /// With which file system.
+    FsType,
+    /// With which options.
+    Flags,
+}
+
+/// Whether and how the device is mounted on this host; empty when it is not, or another host is asked about.
+pub fn mount_of_device(eval: &Eval<'_>, part: MountPart) -> String {
+    let host = eval.var("host");
+    let device = format!("/dev/mars/{}", eval.res().text(&format!("device-{host}")));
+    let local = host == eval.var("real_host");
+    let found = eval
+        .here
+        .mounts
+        .iter()
+        .find(|mount| local && mount.device == device);
+    found.map_or(String::new(), |mount| match part {
+        MountPart::Mounted => flag(true),
+        MountPart::Path => mount.path.clone(),
+        MountPart::FsType => mount.fstype.clone(),
+        MountPart::Flags => mount.flags.clone(),
+    })
 }
 
 /// `actsize-<host>`.
