@@ -18,6 +18,12 @@ use crate::options::{Options, Timeout};
 /// Nesting of calls and arguments beyond which a macro is taken to call itself for ever.
 const DEPTH_MAX: u32 = 150;
 
+/// Texts evaluated for one macro beyond which it is taken not to end.
+const STEPS_MAX: u32 = 2_000_000;
+
+/// Length in bytes which no intermediate result may exceed.
+const RESULT_BYTES_MAX: usize = 64 << 20;
+
 /// Why an evaluation does not simply go on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Stop {
@@ -57,6 +63,7 @@ pub struct Eval<'e> {
     pub changes: Vec<(String, String)>,
     calls: Vec<String>,
     depth: u32,
+    steps: u32,
 }
 
 impl<'e> Eval<'e> {
@@ -79,18 +86,15 @@ impl<'e> Eval<'e> {
             changes: Vec::new(),
             calls: Vec::new(),
             depth: 0,
+            steps: 0,
         }
     }
 
     /// Evaluates `template` and appends the result to `out`.
     pub fn run(&mut self, template: &Template, out: &mut String) -> Done {
-        if self.depth >= DEPTH_MAX {
-            return Err(Stop::Fatal(format!(
-                "macro '{}' is nested more than {DEPTH_MAX} levels deep",
-                self.calls.last().map_or("", String::as_str)
-            )));
-        }
+        self.check_bounds(out.len())?;
         self.depth += 1;
+        self.steps += 1;
         let done = template.nodes.iter().try_for_each(|node| match node {
             Node::Text { text, reserved } => {
                 for letter in reserved.chars() {
@@ -102,7 +106,22 @@ impl<'e> Eval<'e> {
             Node::Call(call) => self.call(call, out),
         });
         self.depth -= 1;
-        done
+        done.and_then(|()| self.check_bounds(out.len()))
+    }
+
+    /// Macros are programs of the operator; one that does not end must not take the host with it.
+    fn check_bounds(&self, result_bytes: usize) -> Done {
+        let problem = if self.depth >= DEPTH_MAX {
+            format!("is nested more than {DEPTH_MAX} levels deep")
+        } else if self.steps >= STEPS_MAX {
+            format!("does not end within {STEPS_MAX} steps")
+        } else if result_bytes > RESULT_BYTES_MAX {
+            format!("has a result of more than {RESULT_BYTES_MAX} bytes")
+        } else {
+            return Ok(());
+        };
+        let name = self.calls.last().map_or("", String::as_str);
+        Err(Stop::Fatal(format!("macro '{name}' {problem}")))
     }
 
     /// Evaluates argument number `at` (from 0); empty when it is not there.
