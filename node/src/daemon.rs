@@ -224,7 +224,7 @@ impl Running {
             net: net.clone(),
         };
         let node = start_node(&layout, config.node.clone(), &member, &ports).await?;
-        membership.open(node.keys().clone());
+        membership.open(node.keys());
         publish_address(config, &node).await?;
         let nbd = listen_nbd(&layout, config, &node, &ports).await?;
         let stop_wish = Arc::new(Notify::new());

@@ -2,7 +2,7 @@
 //! make a new host known.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, OnceLock, Weak};
 
 use transport::BoxFuture;
 use transport::join::Membership;
@@ -16,7 +16,8 @@ use crate::ports::{Clock, Keys};
 pub struct TreeMembership {
     clock: Arc<dyn Clock>,
     clock_difference_max_s: u64,
-    keys: OnceLock<Arc<KeyService>>,
+    /// Weak, because the network that holds this is itself one of the ports of the key service.
+    keys: OnceLock<Weak<KeyService>>,
 }
 
 impl TreeMembership {
@@ -30,9 +31,13 @@ impl TreeMembership {
     }
 
     /// From now on hosts can join.
-    pub fn open(&self, keys: Arc<KeyService>) {
+    pub fn open(&self, keys: &Arc<KeyService>) {
         // Only the first call counts; there is one tree per daemon.
-        let _ = self.keys.set(keys);
+        let _ = self.keys.set(Arc::downgrade(keys));
+    }
+
+    fn keys(&self) -> Option<Arc<KeyService>> {
+        self.keys.get()?.upgrade()
     }
 }
 
@@ -42,7 +47,7 @@ impl Membership for TreeMembership {
     }
 
     fn addresses(&self) -> BTreeMap<Host, String> {
-        let Some(keys) = self.keys.get() else {
+        let Some(keys) = self.keys() else {
             return BTreeMap::new();
         };
         let tree = keys.read();
@@ -59,7 +64,7 @@ impl Membership for TreeMembership {
     }
 
     fn admit(&self, host: Host, address: String) -> BoxFuture<'_, Result<(), String>> {
-        let Some(keys) = self.keys.get().cloned() else {
+        let Some(keys) = self.keys() else {
             return Box::pin(async { Err("the daemon is still starting".to_owned()) });
         };
         Box::pin(async move {

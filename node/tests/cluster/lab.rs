@@ -155,7 +155,18 @@ impl Lab {
                 ..NodeConfig::default()
             },
         };
-        host.daemon = Some(Running::start(&config).await.expect("starts"));
+        // After a crash inside this process its sockets and locks go away a moment later.
+        for _ in 0..50 {
+            match Running::start(&config).await {
+                Ok(daemon) => {
+                    host.daemon = Some(daemon);
+                    return;
+                }
+                Err(error) => eprintln!("not yet: {error:#}"),
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("{} does not start", host.name);
     }
 
     /// Stops the daemon of one host in order.
@@ -336,5 +347,81 @@ impl Lab {
         let file = std::fs::File::open(path).expect("disk");
         let mut found = vec![0; data.len()];
         file.read_exact_at(&mut found, offset).is_ok() && found == data
+    }
+}
+
+impl Lab {
+    /// A resource that is primary at host 0 and synced at all others, with something written.
+    pub async fn resource(names: &[&str], res: &str, bytes: u64) -> Lab {
+        let lab = Lab::cluster(names).await;
+        lab.create(0, res, bytes).await;
+        lab.until_primary(0, res).await;
+        lab.write(0, res, 0, vec![1; 4096]).await;
+        for nr in 1..names.len() {
+            lab.join_resource(nr, 0, res, bytes).await;
+        }
+        for nr in 1..names.len() {
+            lab.until_equal(nr, res, 0, &[1; 4096]).await;
+        }
+        lab
+    }
+
+    /// Waits until the device is open for applications.
+    pub async fn until_primary(&self, nr: usize, res: &str) {
+        let what = format!("{} is primary", self.hosts[nr].name);
+        self.until(&what, |lab| {
+            lab.daemon(nr)
+                .node()
+                .exports()
+                .names()
+                .contains(&res.to_owned())
+        })
+        .await;
+    }
+
+    /// Waits until a replica is synced and holds `data` at `offset`.
+    pub async fn until_equal(&self, nr: usize, res: &str, offset: u64, data: &[u8]) {
+        let name = self.hosts[nr].name.clone();
+        let size = self.get(0, &format!("resource-{res}/size"));
+        let status = format!("resource-{res}/syncstatus-{name}");
+        self.until(
+            &format!("{name} has {} bytes at {offset}", data.len()),
+            |lab| lab.get(nr, &status) == size && lab.disk_has(nr, offset, data),
+        )
+        .await;
+    }
+
+    /// What `marsadm primary` does at the new primary.
+    pub async fn hand_over(&self, from: usize, to: usize, res: &str) {
+        let (a, b) = (self.hosts[from].name.clone(), self.hosts[to].name.clone());
+        let p = |rest: &str| format!("resource-{res}/{rest}");
+        self.until("both replicas are equal", |lab| {
+            lab.are_equal(to, &a, &b, res)
+        })
+        .await;
+        self.set(to, &[(&p("primary"), "(none)")]).await;
+        self.until("the old primary has stepped down", |lab| {
+            lab.get(to, &p(&format!("actual-{a}/is-primary")))
+                .as_deref()
+                == Some("0")
+        })
+        .await;
+        self.until("both replicas are equal again", |lab| {
+            lab.are_equal(to, &a, &b, res)
+        })
+        .await;
+        self.set(to, &[(&p("primary"), b.as_str())]).await;
+        self.until_primary(to, res).await;
+    }
+
+    /// Do two hosts say the same about replay and their newest log, as seen from `nr`?
+    fn are_equal(&self, nr: usize, a: &Host, b: &Host, res: &str) -> bool {
+        let replay = |h: &Host| self.get(nr, &format!("resource-{res}/replay-{h}"));
+        let (of_a, of_b) = (replay(a), replay(b));
+        let Some(log) = of_a.as_ref().and_then(|text| text.get(4..13)) else {
+            return false;
+        };
+        let version = |h: &Host| self.get(nr, &format!("resource-{res}/version-{log}-{h}"));
+        of_a == of_b && version(a).is_some() && version(a) == version(b)
     }
 }

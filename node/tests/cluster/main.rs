@@ -6,34 +6,56 @@ use lab::Lab;
 
 const MIB: u64 = 1 << 20;
 
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn what_is_written_at_the_primary_reaches_the_secondary() {
+fn trace() {
     let _ = tracing_subscriber::fmt()
         .with_env_filter(tracing_subscriber::EnvFilter::from_default_env())
         .with_writer(std::io::stderr)
+        .without_time()
+        .with_ansi(false)
         .try_init();
-    let mut lab = Lab::cluster(&["alpha", "beta"]).await;
-    lab.create(0, "data", 16 * MIB).await;
-    lab.until("the device is there", |lab| {
-        lab.daemon(0).node().exports().look("data").is_ok()
-    })
-    .await;
-    lab.write(0, "data", 4096, vec![7; 8192]).await;
-    lab.join_resource(1, 0, "data", 16 * MIB).await;
-    lab.until("synced", |lab| {
-        lab.get(0, "resource-data/syncstatus-beta").as_deref() == Some("16777216")
-    })
-    .await;
-    lab.until("the first write is there", |lab| {
-        lab.disk_has(1, 4096, &[7; 8192])
-    })
-    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_written_at_the_primary_reaches_the_secondary() {
+    trace();
+    let mut lab = Lab::resource(&["alpha", "beta"], "data", 16 * MIB).await;
     lab.write(0, "data", MIB, vec![9; 65536]).await;
-    lab.until("the second write is there", |lab| {
-        lab.disk_has(1, MIB, &[9; 65536])
-    })
-    .await;
+    lab.until_equal(1, "data", MIB, &[9; 65536]).await;
     lab.stop(1).await;
     lab.stop(0).await;
     assert!(lab.disk_has(0, MIB, &[9; 65536]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_role_goes_there_and_back_and_nothing_is_lost() {
+    trace();
+    let lab = Lab::resource(&["alpha", "beta"], "data", 16 * MIB).await;
+    for round in 1..4u8 {
+        let offset = u64::from(round) * MIB;
+        lab.write(0, "data", offset, vec![round; 4096]).await;
+        lab.hand_over(0, 1, "data").await;
+        assert!(lab.disk_has(1, offset, &vec![round; 4096]));
+        lab.write(1, "data", offset + 8192, vec![round + 100; 4096])
+            .await;
+        lab.hand_over(1, 0, "data").await;
+        assert!(lab.disk_has(0, offset + 8192, &vec![round + 100; 4096]));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_restart_gives_every_host_its_role_back() {
+    trace();
+    let mut lab = Lab::resource(&["alpha", "beta"], "data", 16 * MIB).await;
+    lab.write(0, "data", MIB, vec![2; 4096]).await;
+    // Like a crash: nothing is brought to an end.
+    drop(lab.hosts[0].daemon.take());
+    lab.start(0).await;
+    lab.until_primary(0, "data").await;
+    lab.write(0, "data", 2 * MIB, vec![3; 4096]).await;
+    lab.until_equal(1, "data", 2 * MIB, &[3; 4096]).await;
+    drop(lab.hosts[1].daemon.take());
+    lab.write(0, "data", 3 * MIB, vec![4; 4096]).await;
+    lab.start(1).await;
+    lab.until_equal(1, "data", 3 * MIB, &[4; 4096]).await;
+    assert!(lab.disk_has(1, MIB, &[2; 4096]));
 }
