@@ -90,6 +90,12 @@ impl Disk {
         }
     }
 
+    /// Fills `buf` from position `at` if that needs no waiting; see [`BlockFile::read_cached_at`].
+    pub fn read_cached(&self, buf: &mut [u8], at: u64) -> bool {
+        let within = self.must_contain(at, buf.len() as u64).is_ok();
+        within && self.file.read_cached_at(buf, at)
+    }
+
     /// Writes `bufs` one behind the other. Not durable before [`Disk::flush`].
     pub fn write(&self, bufs: &[Bytes], at: u64) -> Result<(), DiskError> {
         let len = bufs.iter().map(|b| b.len() as u64).sum();

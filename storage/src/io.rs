@@ -97,6 +97,12 @@ pub trait BlockFile: Send + Sync {
     /// interrupted. See [`read_full_at`].
     fn read_at(&self, buf: &mut [u8], at: u64) -> io::Result<usize>;
 
+    /// Fills `buf` if that needs no waiting for a medium, as when all of it is cached. `false`: it would have to wait, or
+    /// nobody can tell; ask [`BlockFile::read_at`] where waiting is allowed.
+    fn read_cached_at(&self, _buf: &mut [u8], _at: u64) -> bool {
+        false
+    }
+
     /// Writes all bytes of `bufs` one behind the other. A failure leaves any part of them written.
     fn write_vectored_at(&self, bufs: &[IoSlice<'_>], at: u64) -> io::Result<()>;
 

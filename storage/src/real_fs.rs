@@ -6,9 +6,9 @@
 
 use crate::io::{BlockFile, Extent, ExtentKind, FreeSpace, Fs, OpenHow};
 use rustix::fs::{FallocateFlags, FlockOperation, OFlags, SeekFrom};
-use rustix::io::Errno;
+use rustix::io::{Errno, ReadWriteFlags};
 use std::fs::{self, DirBuilder, File, OpenOptions};
-use std::io::{self, IoSlice};
+use std::io::{self, IoSlice, IoSliceMut};
 use std::os::unix::fs::{DirBuilderExt, FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::Path;
 
@@ -184,6 +184,14 @@ impl RealFile {
 impl BlockFile for RealFile {
     fn read_at(&self, buf: &mut [u8], at: u64) -> io::Result<usize> {
         self.file.read_at(buf, at)
+    }
+
+    fn read_cached_at(&self, buf: &mut [u8], at: u64) -> bool {
+        let wanted = buf.len();
+        let into = &mut [IoSliceMut::new(buf)];
+        let read = rustix::io::preadv2(&self.file, into, at, ReadWriteFlags::NOWAIT);
+        // Too little, "would block" and "cannot tell" are all the same to the caller.
+        read.is_ok_and(|n| n == wanted)
     }
 
     fn write_vectored_at(&self, bufs: &[IoSlice<'_>], mut at: u64) -> io::Result<()> {

@@ -126,6 +126,13 @@ impl Replica {
             .await
     }
 
+    /// Reads without any waiting, on the thread that asks; `None` when that is not possible.
+    pub(super) fn read_cached(&self, at: u64, len: usize) -> Option<Bytes> {
+        let disk = self.disk.try_read()?;
+        let mut bytes = vec![0; len];
+        disk.read_cached(&mut bytes, at).then(|| bytes.into())
+    }
+
     /// Fills a buffer of `len` bytes from several places.
     pub(super) async fn read_mixed(
         self: &Arc<Self>,

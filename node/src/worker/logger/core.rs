@@ -23,8 +23,14 @@ use tree::{Digest128, LogName, LogPos, ReplayPos};
 use crate::export::DeviceError;
 use crate::job::{Completion, LoggerLimits};
 
-/// Bytes of records written with one call. As much as keeps a disk busy for some milliseconds.
-const BATCH_BYTES_MAX: u64 = 4 << 20;
+/// So many bytes are worth a batch of their own, even when nobody asks for durability.
+const BATCH_BYTES: u64 = 4 << 20;
+
+/// Bytes of records written with one call, when more have come during the batch before.
+const BATCH_BYTES_MAX: u64 = 16 << 20;
+
+/// Records moved to the part of the buffer that may be written back, under one hold of the lock: requests wait for it.
+const SETTLE_RECORDS_MAX: u64 = 64;
 
 /// Bytes of one writeback unit. Bounds what a flush of the disk has to wait for.
 const UNIT_BYTES_MAX: u64 = 4 << 20;
@@ -55,6 +61,8 @@ pub(super) struct Core {
     ordered: u64,
     /// Records on the medium.
     durable: u64,
+    /// Of these, the ones that may be written back.
+    settled: u64,
     waiters: VecDeque<Waiter>,
     /// Requests that found the buffer full, in their order.
     held: VecDeque<Held>,
@@ -157,6 +165,7 @@ impl Core {
             log_task: LogTask::Busy,
             ordered: 0,
             durable: 0,
+            settled: 0,
             waiters: VecDeque::new(),
             held: VecDeque::new(),
             last_stamp: 0,
@@ -282,18 +291,23 @@ impl Core {
         wake
     }
 
-    /// The first `until` records are on the medium.
-    pub fn mark_durable(&mut self, until: u64, now: Duration) {
-        let Some(last) = until.checked_sub(1) else {
-            return;
-        };
+    /// The first `until` records are on the medium: whoever waited for that is told. [`Core::settle`] must follow.
+    pub fn note_durable(&mut self, until: u64) {
         self.durable = self.durable.max(until);
-        self.buffer.mark_durable(last);
-        self.note_replay_pos(now);
         while let Some(waiter) = self.waiters.pop_front_if(|waiter| waiter.until <= until) {
             // The client may be gone.
             let _ = waiter.tell.send(Ok(()));
         }
+    }
+
+    /// Lets writeback have the next durable records, some at a time. Returns whether there are more.
+    pub fn settle(&mut self, now: Duration) -> bool {
+        if self.settled < self.durable {
+            self.settled = self.durable.min(self.settled + SETTLE_RECORDS_MAX);
+            self.buffer.mark_durable(self.settled - 1);
+            self.note_replay_pos(now);
+        }
+        self.settled < self.durable
     }
 
     /// This log has its final length.
@@ -324,7 +338,11 @@ impl Core {
             return DiskWork::Sleep(None);
         }
         self.start_sweep_if_due(now);
-        let quiet_at = self.last_write + QUIET;
+        let quiet_at = match self.queue.is_empty() {
+            true => self.last_write + QUIET,
+            // The log is busy, and somebody may wait for it: the disks are its own.
+            false => now + QUIET,
+        };
         let eager = self.gate == Gate::Closing || self.sweep_until.is_some() || now >= quiet_at;
         if !eager {
             return DiskWork::Sleep(Some(quiet_at));
@@ -458,7 +476,7 @@ impl Core {
     fn is_urgent(&self) -> bool {
         !self.waiters.is_empty()
             || !self.held.is_empty()
-            || self.queued_bytes >= BATCH_BYTES_MAX
+            || self.queued_bytes >= BATCH_BYTES
             || self.queued_seals > 0
     }
 

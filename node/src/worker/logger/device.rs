@@ -16,6 +16,10 @@ use crate::export::{Answer, Device, DeviceError, Extent};
 use crate::ports::BoxFuture;
 use crate::worker::source::SyncSource;
 
+/// Reads up to this size are answered at once when the disk has them cached: two changes of thread cost more than
+/// copying. Larger ones are worth a thread of their own.
+const READ_AT_ONCE_BYTES_MAX: u32 = 128 << 10;
+
 /// See the module.
 pub(super) struct LoggerDevice(pub Arc<Shared>);
 
@@ -41,6 +45,11 @@ impl Device for LoggerDevice {
         }
         if parts.iter().all(|(_, source)| *source != Source::Disk) {
             return Answer::Now(Ok(assemble(off, len, &parts)));
+        }
+        if let ([(_, Source::Disk)], true) = (&parts[..], len <= READ_AT_ONCE_BYTES_MAX) {
+            if let Some(bytes) = self.0.replica.read_cached(off, len as usize) {
+                return Answer::Now(Ok(bytes));
+            }
         }
         let shared = self.0.clone();
         Answer::later(async move { shared.read_through(off, len, parts).await })

@@ -111,9 +111,9 @@ impl Shared {
             let mut writer = this.writer.lock();
             writer.append(&records)?;
             let end = writer.flush()?;
-            this.core.lock().mark_durable(until, this.now());
+            this.core.lock().note_durable(until);
             this.site.shelf.grow(writer.log(), end, false);
-            this.disk_call.notify_one();
+            this.settle();
             Ok(())
         })
         .await?;
@@ -122,6 +122,12 @@ impl Shared {
             self.ahead_call.notify_one();
         }
         Ok(())
+    }
+
+    /// Hands what has become durable to writeback, without keeping requests from the lock for long.
+    fn settle(&self) {
+        while self.core.lock().settle(self.now()) {}
+        self.disk_call.notify_one();
     }
 
     /// Ends the log with its seal.
@@ -139,11 +145,11 @@ impl Shared {
             let mut core = this.core.lock();
             core.note_sealed(&log, end.len);
             if next.is_none() {
-                core.mark_durable(until, this.now());
+                core.note_durable(until);
             }
             drop(core);
             this.site.shelf.grow(&log, end, true);
-            this.disk_call.notify_one();
+            this.settle();
             Ok(ChainEnd::new(&log, end))
         })
         .await
@@ -164,8 +170,9 @@ impl Shared {
         self.publish_log_start(&first, &end).await;
         let mut core = self.core.lock();
         core.note_successor(&next);
-        core.mark_durable(until, self.now());
+        core.note_durable(until);
         drop(core);
+        self.settle();
         tracing::info!(res = %self.site.res, log = %next, "rotated");
         self.show(|progress| progress.rotating = None);
         self.publish_call.notify_one();
