@@ -21,10 +21,7 @@ pub fn main() -> ExitCode {
     match front {
         Front::Status => crate::status::main(args),
         Front::Marsadm => crate::marsadm::main(args),
-        Front::Mars => {
-            eprintln!("DYING: this command line is not available in this version");
-            ExitCode::from(1)
-        }
+        Front::Mars => crate::mars::main(args),
     }
 }
 

@@ -11,7 +11,7 @@ use std::process::ExitCode;
 use crate::args::{self, Parsed};
 use crate::check;
 use crate::console::{Console, Terminal};
-use crate::daemon::{Daemon, DaemonError};
+use crate::daemon::Daemon;
 use crate::help;
 use crate::natural;
 use crate::node_dir;
@@ -25,24 +25,11 @@ use crate::view;
 const EXIT_MAX: u32 = 250;
 
 /// Why the command line was not understood.
-#[derive(Debug)]
 enum Refused {
     /// Something is missing: said together with the help.
     Usage(String),
     /// Anything else.
     Dying(Refusal),
-}
-
-impl From<Refusal> for Refused {
-    fn from(refusal: Refusal) -> Refused {
-        Refused::Dying(refusal)
-    }
-}
-
-impl From<DaemonError> for Refused {
-    fn from(error: DaemonError) -> Refused {
-        Refused::Dying(error.into())
-    }
 }
 
 /// Runs `marsadm` with the words after the program name, on the terminal.
@@ -97,10 +84,45 @@ pub fn run(
 /// The words taken apart, or the exit code when they have been answered already.
 fn understand(words: &[String], console: &mut dyn Console) -> Result<Parsed, u32> {
     let parsed = args::parse(words).map_err(|error| dying(console, &Refusal(error.to_string())))?;
-    match answer_at_once(&parsed, console) {
-        Some(exit) => Err(exit),
-        None => Ok(parsed),
+    if let Some(exit) = answer_at_once(&parsed, console) {
+        return Err(exit);
     }
+    match must_be_complete(&parsed.words) {
+        Ok(()) => Ok(parsed),
+        Err(Refused::Usage(sentence)) => {
+            console.out(&format!(
+                "ERROR: {sentence}\n{}",
+                help::overview(parsed.options.verbose)
+            ));
+            Err(1)
+        }
+        Err(Refused::Dying(refusal)) => Err(dying(console, &refusal)),
+    }
+}
+
+/// The command has to exist, and what it cannot do without has to be said, before anybody is asked anything.
+fn must_be_complete(words: &[String]) -> Result<(), Refused> {
+    let (name, rest) = (words[0].as_str(), &words[1..]);
+    if is_view(name) {
+        return Ok(());
+    }
+    let Some(verb) = verbs::find(name) else {
+        let sentence = if name.starts_with("lowlevel-") {
+            format!("Syntax error: lowlevel command '{name}' not found")
+        } else {
+            format!("unknown command '{name}'")
+        };
+        return Err(Refused::Dying(Refusal(sentence)));
+    };
+    let missing = match verb.takes {
+        _ if !rest.is_empty() => return Ok(()),
+        Takes::Resources | Takes::OneResource => "resource",
+        Takes::Peer => "peer",
+        Takes::Value => "numeric",
+        Takes::SomeWords => "path",
+        Takes::Words | Takes::ResourcesOrAll | Takes::ResourcesOrNone => return Ok(()),
+    };
+    Err(Refused::Usage(format!("{missing} argument is missing")))
 }
 
 fn dying(console: &mut dyn Console, refusal: &Refusal) -> u32 {
@@ -160,17 +182,9 @@ fn run_understood(
             return 1;
         }
     };
-    match command(&mut s, &parsed) {
-        Ok(()) => {}
-        Err(Refused::Usage(sentence)) => {
-            let verbose = s.options.verbose;
-            s.say(format!("ERROR: {sentence}\n{}", help::overview(verbose)));
-            s.errors += 1;
-        }
-        Err(Refused::Dying(refusal)) => {
-            s.dying(&refusal);
-            s.note("");
-        }
+    if let Err(refusal) = command(&mut s, &parsed) {
+        s.dying(&refusal);
+        s.note("");
     }
     let exit = s.errors.min(EXIT_MAX);
     if s.options.verbose > 0 && !is_view(&parsed.words[0]) {
@@ -183,7 +197,7 @@ fn is_view(command: &str) -> bool {
     command.starts_with("view") || command.starts_with("pretty")
 }
 
-fn command(s: &mut Session<'_>, parsed: &Parsed) -> Result<(), Refused> {
+fn command(s: &mut Session<'_>, parsed: &Parsed) -> Result<(), Refusal> {
     for notice in &parsed.notices {
         s.say(notice);
     }
@@ -196,7 +210,7 @@ fn command(s: &mut Session<'_>, parsed: &Parsed) -> Result<(), Refused> {
         return view_command(s, parsed);
     }
     let Some(verb) = verbs::find(&name) else {
-        return Err(unknown(s, &name, parsed.words.len()));
+        return refuse(format!("unknown command '{name}'"));
     };
     if name.starts_with("lowlevel-") {
         return lowlevel(s, verb, &parsed.words[1..]);
@@ -219,21 +233,8 @@ fn acts_for_other(s: &mut Session<'_>) -> Result<(), Refusal> {
     check::host_is_known(s, &host)
 }
 
-fn unknown(s: &mut Session<'_>, name: &str, words: usize) -> Refused {
-    if name.starts_with("lowlevel-") {
-        return Refused::Dying(Refusal(format!(
-            "Syntax error: lowlevel command '{name}' not found"
-        )));
-    }
-    if words < 2 {
-        s.note(format!("DYING: unknown command '{name}'"));
-        return Refused::Usage(format!("unknown command '{name}'"));
-    }
-    Refused::Dying(Refusal(format!("unknown command '{name}'")))
-}
-
 /// `lowlevel-*` run without any of the usual checks, and their refusals end the program at once.
-fn lowlevel(s: &mut Session<'_>, verb: &Verb, words: &[String]) -> Result<(), Refused> {
+fn lowlevel(s: &mut Session<'_>, verb: &Verb, words: &[String]) -> Result<(), Refusal> {
     s.args = words.to_vec();
     let verbs::Body::Once(run) = verb.body else {
         return Err(Refusal(format!("lowlevel command '{}' has phases", verb.name)).into());
@@ -260,7 +261,7 @@ fn must_have_cluster(s: &Session<'_>, name: &str) -> Result<(), Refusal> {
 }
 
 /// `view*` and `pretty*` have their own rules, in [`crate::view`].
-fn view_command(s: &mut Session<'_>, parsed: &Parsed) -> Result<(), Refused> {
+fn view_command(s: &mut Session<'_>, parsed: &Parsed) -> Result<(), Refusal> {
     let here = view::Surroundings::of_this_host(&s.options);
     let viewed = view::evaluate(&s.tree, &s.options, &here, &parsed.words);
     s.errors += u32::try_from(viewed.output.exit).unwrap_or(1);
@@ -272,40 +273,24 @@ fn view_command(s: &mut Session<'_>, parsed: &Parsed) -> Result<(), Refused> {
     Ok(())
 }
 
-/// Which resources are meant, and which words are left for the verb.
-fn targets(s: &mut Session<'_>, verb: &Verb, words: &[String]) -> Result<Targets, Refused> {
+/// Which resources are meant, and which words are left for the verb. What must not be missing is there.
+fn targets(s: &mut Session<'_>, verb: &Verb, words: &[String]) -> Result<Targets, Refusal> {
     let one = |name: &str| Targets {
         names: vec![name.to_owned()],
         is_list: false,
     };
-    let missing = |what: &str| Err(Refused::Usage(format!("{what} argument is missing")));
+    let first = words.first().map(String::as_str);
+    s.args = words.to_vec();
     match verb.takes {
-        Takes::Words => {
-            s.args = words.to_vec();
-            return Ok(one(""));
-        }
-        Takes::SomeWords | Takes::Value | Takes::Peer => {
-            s.args = words.to_vec();
-            return match (words.first(), verb.takes) {
-                (None, Takes::Peer) => missing("peer"),
-                (None, Takes::Value) => missing("numeric"),
-                (None, _) => missing("path"),
-                // The original names the first word of `set-link` where others have a resource.
-                (Some(word), Takes::SomeWords) if verb.name == "set-link" => Ok(one(word)),
-                (Some(_), Takes::Peer) => Ok(one("undefined")),
-                _ => Ok(one("")),
-            };
-        }
-        _ => {}
+        Takes::Peer => return Ok(one("undefined")),
+        // The original names the first word of `set-link` where others have a resource.
+        Takes::SomeWords if verb.name == "set-link" => return Ok(one(first.unwrap_or_default())),
+        Takes::Words | Takes::SomeWords | Takes::Value => return Ok(one("")),
+        Takes::ResourcesOrNone if first.is_none() => return Ok(one("")),
+        Takes::Resources | Takes::OneResource | Takes::ResourcesOrAll | Takes::ResourcesOrNone => {}
     }
-    let (selector, rest) = match (words.split_first(), verb.takes) {
-        (Some((first, rest)), _) => (first.as_str(), rest),
-        (None, Takes::ResourcesOrAll) => ("all", &[][..]),
-        (None, Takes::ResourcesOrNone) => return Ok(one("")),
-        (None, _) => return missing("resource"),
-    };
-    s.args = rest.to_vec();
-    Ok(select(s, verb, selector)?)
+    s.args = words.get(1..).unwrap_or_default().to_vec();
+    select(s, verb, first.unwrap_or("all"))
 }
 
 fn select(s: &mut Session<'_>, verb: &Verb, selector: &str) -> Result<Targets, Refusal> {

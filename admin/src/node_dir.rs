@@ -5,7 +5,9 @@
 use std::path::PathBuf;
 
 use crate::daemon::offline::OfflineDaemon;
+use crate::daemon::socket::SocketDaemon;
 use crate::daemon::{Change, Daemon, DaemonError, Trigger};
+use crate::offline;
 use crate::options::Options;
 use crate::output::Output;
 use crate::session::{Refusal, refuse};
@@ -36,9 +38,88 @@ pub enum Opened {
 }
 
 /// Finds out. `words` are the positional words of the command line.
-pub fn open(options: &mut Options, _words: &[String]) -> Result<Opened, Refusal> {
+pub fn open(options: &mut Options, words: &[String]) -> Result<Opened, Refusal> {
+    if options.tree_file.is_some() {
+        return open_tree_file(options);
+    }
+    let command = words.first().map_or("", String::as_str);
+    if let "create-cluster" | "join-cluster" = command {
+        return Ok(Opened::Done {
+            said: become_member(options, words),
+        });
+    }
+    match SocketDaemon::connect(&options.dir) {
+        Ok(mut daemon) => {
+            let real_host = daemon.host()?;
+            Ok(Opened::Ready {
+                daemon: Box::new(daemon),
+                real_host,
+            })
+        }
+        Err(DaemonError::NotRunning { .. }) if only_reads(command) => {
+            let tree = offline::stored_tree(options)?;
+            let real_host = tree.host.clone();
+            let daemon = SavedTree {
+                daemon: OfflineDaemon::new(tree),
+                delta_file: None,
+            };
+            Ok(Opened::Ready {
+                daemon: Box::new(daemon),
+                real_host,
+            })
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Commands which work without the daemon, too.
+fn only_reads(command: &str) -> bool {
+    let words = [
+        "cat",
+        "role",
+        "state",
+        "mars-state",
+        "mars-info",
+        "merge-cluster-list",
+        "lowlevel-ls-host-ips",
+    ];
+    ["view", "pretty", "show", "get-"]
+        .iter()
+        .any(|start| command.starts_with(start))
+        || words.contains(&command)
+}
+
+/// `create-cluster` and `join-cluster` prepare the state directory, and say so like any other command.
+fn become_member(options: &Options, words: &[String]) -> Output {
+    let mut said = Output::default();
+    let is_new = words[0] == "create-cluster";
+    let peer = words.get(1).map(String::as_str);
+    let done = match peer {
+        Some(word) if is_new => refuse(format!("unexpected argument '{word}'")),
+        None if is_new => offline::create_cluster(options),
+        Some(peer) => offline::join_cluster(options, peer, words.get(2).map(String::as_str)),
+        None => refuse("join-cluster needs the name of a host of the cluster as argument"),
+    };
+    match done {
+        Ok(uuid) if is_new => said
+            .stdout
+            .push_str(&format!("New cluster UUID is '{uuid}'\n")),
+        Ok(uuid) => said
+            .stdout
+            .push_str(&format!("Successfully joined cluster, uuid='{uuid}'\n")),
+        Err(refusal) => {
+            said.fatal(&refusal.to_string());
+            let res = if is_new { "" } else { "undefined" };
+            said.stdout
+                .push_str(&format!("FAILURE cmd='{}' res='{res}'\n", words[0]));
+        }
+    }
+    said
+}
+
+fn open_tree_file(options: &Options) -> Result<Opened, Refusal> {
     let Some(file) = options.tree_file.clone() else {
-        return refuse("no daemon can be reached in this version: use --tree-file=");
+        return refuse("--tree-file= is missing");
     };
     let Some(host) = options.tree_host.clone() else {
         return refuse("--tree-file= needs --host=: whose tree is it?");
@@ -67,6 +148,16 @@ pub fn open(options: &mut Options, _words: &[String]) -> Result<Opened, Refusal>
         daemon: Box::new(daemon),
         real_host: host,
     })
+}
+
+impl Node for SocketDaemon {
+    fn as_mut(&mut self) -> &mut dyn Daemon {
+        self
+    }
+
+    fn finish(&mut self) -> Result<(), DaemonError> {
+        Ok(())
+    }
 }
 
 /// A saved tree whose changes go to a file.

@@ -131,7 +131,7 @@ impl Default for Options {
             logger: None,
             macro_text: None,
             token: None,
-            dir: PathBuf::from("/mars"),
+            dir: std::env::var_os("MARS_DIR").map_or_else(|| PathBuf::from("/mars"), PathBuf::from),
             tree_file: None,
             now: None,
             delta_file: None,

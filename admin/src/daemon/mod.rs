@@ -9,6 +9,7 @@ use crate::disk::{self, DiskRefusal};
 use crate::snapshot::{Snapshot, TOMBSTONE, Time};
 
 pub mod offline;
+pub mod socket;
 
 /// One key to be set.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,0 +1,221 @@
+//! The running daemon of this host, behind its control socket `D/mars.sock`.
+//!
+//! One connection per command. Waiting is done by the daemon ([`Request::WaitChange`]), so a command sees a change as soon as
+//! it is there, and asks nothing meanwhile.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use transport::control::{self, Answer, ControlClient, ControlError, EntryText, Request};
+
+use crate::daemon::{Change, Daemon, DaemonError, Trigger};
+use crate::snapshot::{Item, Kind, Snapshot, TOMBSTONE, Time};
+
+/// An answer which takes longer than this (besides the time a wait was asked for) will not come any more.
+const ANSWER_WITHIN: Duration = Duration::from_secs(60);
+
+/// Pause after a change before the tree is read again: changes come in bursts.
+const BURST: Duration = Duration::from_millis(5);
+
+/// See the module header.
+pub struct SocketDaemon {
+    client: ControlClient,
+    dir: String,
+    generation: u64,
+    began: Instant,
+}
+
+impl SocketDaemon {
+    /// Connects to the daemon with the state directory `dir`.
+    pub fn connect(dir: &Path) -> Result<SocketDaemon, DaemonError> {
+        let client = ControlClient::connect(&dir.join("mars.sock"))
+            .map_err(|error| understood(error, dir))?;
+        let dir = dir.display().to_string();
+        Ok(SocketDaemon {
+            client,
+            dir,
+            generation: 0,
+            began: Instant::now(),
+        })
+    }
+
+    /// The name of the host this daemon runs for.
+    pub fn host(&mut self) -> Result<String, DaemonError> {
+        match self.ask(&Request::Ping)? {
+            Answer::Pong { host, .. } => Ok(host),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    /// Asks anything and answers what the daemon said, unless that is a refusal.
+    pub fn ask(&mut self, request: &Request) -> Result<Answer, DaemonError> {
+        self.ask_within(request, ANSWER_WITHIN)
+    }
+
+    /// Asks for something that may take as long as it takes.
+    pub fn ask_forever(&mut self, request: &Request) -> Result<Answer, DaemonError> {
+        let dir = Path::new(&self.dir);
+        self.client
+            .set_timeout(None)
+            .map_err(|error| understood(error, dir))?;
+        self.client
+            .request(request)
+            .map_err(|error| understood(error, dir))
+    }
+
+    fn ask_within(&mut self, request: &Request, limit: Duration) -> Result<Answer, DaemonError> {
+        let dir = Path::new(&self.dir);
+        self.client
+            .set_timeout(Some(limit))
+            .map_err(|error| understood(error, dir))?;
+        match self
+            .client
+            .request(request)
+            .map_err(|error| understood(error, dir))?
+        {
+            Answer::Refused { reason } => Err(DaemonError::Refused(reason)),
+            answer => Ok(answer),
+        }
+    }
+
+    /// The next answer to a [`Request::Watch`]; waits as long as it takes.
+    pub fn next_answer(&mut self) -> Result<Answer, DaemonError> {
+        let dir = Path::new(&self.dir);
+        self.client
+            .set_timeout(None)
+            .map_err(|error| understood(error, dir))?;
+        self.client
+            .next_answer()
+            .map_err(|error| understood(error, dir))
+    }
+
+    /// The entries whose paths begin with `prefix`.
+    pub fn entries(&mut self, prefix: &str) -> Result<control::Snapshot, DaemonError> {
+        let prefixes = if prefix.is_empty() {
+            Vec::new()
+        } else {
+            vec![prefix.to_owned()]
+        };
+        match self.ask(&Request::Snapshot { prefixes })? {
+            Answer::Snapshot(snapshot) => Ok(snapshot),
+            other => Err(unexpected(&other)),
+        }
+    }
+}
+
+fn understood(error: ControlError, dir: &Path) -> DaemonError {
+    match error {
+        ControlError::NotRunning { socket, why }
+            if why.kind() == std::io::ErrorKind::PermissionDenied =>
+        {
+            DaemonError::NotAllowed { socket }
+        }
+        ControlError::NotRunning { socket, .. } => DaemonError::NotRunning {
+            socket,
+            dir: dir.display().to_string(),
+        },
+        ControlError::Broken { .. } => DaemonError::Refused(error.to_string()),
+    }
+}
+
+/// An answer of another kind than asked for: a daemon of another version.
+pub fn unexpected(answer: &Answer) -> DaemonError {
+    let text: String = format!("{answer:?}").chars().take(80).collect();
+    DaemonError::Refused(format!(
+        "unexpected answer {text}: daemon and command line are of different versions"
+    ))
+}
+
+/// An entry as a line of a tree file has it.
+pub fn item(entry: &EntryText) -> Item {
+    let kind = match entry.kind {
+        'f' => Kind::File,
+        'r' => Kind::Remote,
+        _ => Kind::Key,
+    };
+    let value = entry.value.clone().unwrap_or_else(|| TOMBSTONE.to_owned());
+    Item {
+        value,
+        sec: entry.sec,
+        nsec: entry.nsec,
+        kind,
+    }
+}
+
+impl Daemon for SocketDaemon {
+    fn snapshot(&mut self) -> Result<Snapshot, DaemonError> {
+        let answer = self.entries("")?;
+        self.generation = answer.generation;
+        let entries: BTreeMap<String, Item> = answer
+            .entries
+            .iter()
+            .map(|entry| (entry.path.clone(), item(entry)))
+            .collect();
+        let now = Time {
+            sec: answer.now_sec,
+            nsec: answer.now_nsec,
+        };
+        Ok(Snapshot {
+            host: answer.host,
+            now,
+            entries,
+            daemon_runs: true,
+        })
+    }
+
+    fn commit(
+        &mut self,
+        changes: &[Change],
+        stamp: Option<Time>,
+        trigger: Trigger,
+    ) -> Result<Time, DaemonError> {
+        let changes = changes
+            .iter()
+            .map(|change| control::Change {
+                path: change.path.clone(),
+                value: (!change.is_deletion()).then(|| change.value.clone()),
+            })
+            .collect();
+        let stamp = stamp.map(|at| (at.sec, at.nsec));
+        match self.ask(&Request::Commit {
+            changes,
+            stamp,
+            trigger: trigger.code(),
+        })? {
+            Answer::Committed { sec, nsec, .. } => Ok(Time { sec, nsec }),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    fn trigger(&mut self, trigger: Trigger) -> Result<(), DaemonError> {
+        self.ask(&Request::Trigger {
+            code: trigger.code(),
+        })
+        .map(drop)
+    }
+
+    fn forget(&mut self, _paths: &[String]) -> Result<bool, DaemonError> {
+        Ok(false)
+    }
+
+    fn pause(&mut self, at_most: Duration) -> Result<(), DaemonError> {
+        let timeout_ms = u64::try_from(at_most.as_millis()).unwrap_or(u64::MAX);
+        let request = Request::WaitChange {
+            generation: self.generation,
+            timeout_ms,
+        };
+        match self.ask_within(&request, at_most + ANSWER_WITHIN)? {
+            Answer::Generation { generation } if generation > self.generation => {
+                std::thread::sleep(BURST.min(at_most));
+                Ok(())
+            }
+            Answer::Generation { .. } => Ok(()),
+            other => Err(unexpected(&other)),
+        }
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.began.elapsed()
+    }
+}

@@ -1,0 +1,140 @@
+//! Man pages, from the same tables as the help: `mars(1)` with its commands, `marsadm(8)`, `mars-status(8)`, `mars.toml(5)`.
+
+use std::path::Path;
+
+use clap::CommandFactory;
+
+use crate::help;
+use crate::session::Refusal;
+use crate::verbs::{Class, VERBS, Verb};
+
+/// Writes all pages into `dir`.
+pub fn write_pages(dir: &Path) -> Result<(), Refusal> {
+    let failed = |error: std::io::Error| {
+        Refusal(format!(
+            "cannot write man pages to '{}': {error}",
+            dir.display()
+        ))
+    };
+    std::fs::create_dir_all(dir).map_err(failed)?;
+    clap_mangen::generate_to(crate::mars::Mars::command(), dir).map_err(failed)?;
+    for (name, text) in [("marsadm.8", marsadm()), ("mars.toml.5", configuration())] {
+        std::fs::write(dir.join(name), text).map_err(failed)?;
+    }
+    Ok(())
+}
+
+/// Text with what troff would take for commands made harmless.
+fn plain(text: &str) -> String {
+    let text = text.replace('\\', "\\e").replace('-', "\\-");
+    if text.starts_with(['.', '\'']) {
+        format!("\\&{text}")
+    } else {
+        text
+    }
+}
+
+fn item(head: &str, text: &str) -> String {
+    format!(".TP\n\\fB{}\\fR\n{}\n", plain(head), plain(text))
+}
+
+/// `marsadm(8)`
+pub fn marsadm() -> String {
+    let mut page = String::from(
+        ".TH MARSADM 8\n.SH NAME\nmarsadm \\- steer replicated resources\n.SH SYNOPSIS\n\\fBmarsadm\\fR [\\fIoptions\\fR] \\fIcommand\\fR \
+         [\\fIresources\\fR | all] [\\fIargs\\fR]\n.SH DESCRIPTION\n",
+    );
+    page.push_str(&plain(
+        "Changes and shows the state of this host and its cluster. Options may stand anywhere. A list of resources is separated by \
+         commas. The exit code is 0 when everything asked for has happened, and otherwise the number of errors; a wait whose time is \
+         over is an error. Refusals begin with DYING:, advice with WARNING: or HINT:, all on stderr.",
+    ));
+    page.push_str("\n.SH OPTIONS\n");
+    for (option, about) in help::OPTIONS {
+        page.push_str(&item(option, about));
+    }
+    page.push_str(".SH COMMANDS\n");
+    let mut verbs: Vec<&Verb> = VERBS
+        .iter()
+        .filter(|verb| verb.class != Class::Hidden)
+        .collect();
+    verbs.sort_by_key(|verb| verb.name);
+    for verb in verbs {
+        page.push_str(&item(&verb.usage_line(), verb.about));
+    }
+    page.push_str(&item(
+        "view[-<macro>] [<resource_names>]",
+        "Show the state; see also mars-status(8).",
+    ));
+    page.push_str(".SH FILES\n");
+    page.push_str(&item("/mars", "State directory of the node; see --dir."));
+    page.push_str(".SH SEE ALSO\nmars(1), mars-status(8), mars.toml(5)\n");
+    page
+}
+
+/// `mars.toml(5)`
+fn configuration() -> String {
+    let mut page = String::from(
+        ".TH MARS.TOML 5\n.SH NAME\nmars.toml \\- configuration of a node\n.SH DESCRIPTION\nOptional file in the state directory, in TOML. \
+         Every value has a default; flags of \\fBmars node\\fR override it.\n.SH VALUES\n",
+    );
+    for (name, about) in [
+        (
+            "host",
+            "Name of this host. Needed only until create-cluster or join-cluster has stored it.",
+        ),
+        ("listen", "UDP address to listen on. Default 0.0.0.0:7777."),
+        (
+            "advertise",
+            "Address other hosts shall use for this one, when it is not the one listened on.",
+        ),
+        (
+            "nbd_listen",
+            "TCP address for NBD clients, besides the unix socket.",
+        ),
+        (
+            "nbd_insecure",
+            "true allows nbd_listen on other than loopback addresses.",
+        ),
+        (
+            "[limits] heartbeat_seconds",
+            "How often this host gives a sign of life. Default 5.",
+        ),
+        (
+            "[limits] exchange_seconds",
+            "Longest pause between two exchanges with a peer. Default 3.",
+        ),
+        (
+            "[limits] grace_seconds",
+            "How long a starting node waits for the others before it becomes primary. Default 5.",
+        ),
+        (
+            "[limits] alive_window_seconds",
+            "A peer silent for longer counts as dead. Default 30.",
+        ),
+        (
+            "[limits] max_future_seconds",
+            "How far the clock of another host may be ahead. Default 3600.",
+        ),
+        (
+            "[limits] logrot_auto_gb",
+            "Logs are rotated at this size; 0 is never. Default 4.",
+        ),
+        (
+            "[limits] delete_logs",
+            "Whether logs all members have replayed are deleted without marsadm cron. Default true.",
+        ),
+        (
+            "[limits] keep_logs_seconds",
+            "How long a log stays after its last change. Default 120.",
+        ),
+        (
+            "[limits] required_free_space_gb",
+            "Free space at which the four emergency levels begin, cumulative.",
+        ),
+    ] {
+        page.push_str(&item(name, about));
+    }
+    page.push_str(".SH SEE ALSO\nmars(1), marsadm(8)\n");
+    page
+}
