@@ -16,6 +16,8 @@ enum Front {
 
 /// Runs the command line that the program name and the first word select.
 pub fn main() -> ExitCode {
+    // What a command creates is for its owner only.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o077));
     let words: Vec<OsString> = std::env::args_os().collect();
     let (front, args) = choose(&words);
     match front {

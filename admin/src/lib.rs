@@ -13,6 +13,7 @@ pub mod console;
 pub mod daemon;
 pub mod demo;
 pub mod disk;
+pub mod dump;
 pub mod gate;
 pub mod help;
 pub mod human;

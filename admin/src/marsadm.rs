@@ -12,6 +12,7 @@ use crate::args::{self, Parsed};
 use crate::check;
 use crate::console::{Console, Terminal};
 use crate::daemon::Daemon;
+use crate::dump;
 use crate::help;
 use crate::natural;
 use crate::node_dir;
@@ -83,6 +84,9 @@ pub fn run(
 
 /// The words taken apart, or the exit code when they have been answered already.
 fn understand(words: &[String], console: &mut dyn Console) -> Result<Parsed, u32> {
+    if let Some("dump-macros" | "dump-all-macros") = words.first().map(String::as_str) {
+        return Err(dump_macros(words, console));
+    }
     let parsed = args::parse(words).map_err(|error| dying(console, &Refusal(error.to_string())))?;
     if let Some(exit) = answer_at_once(&parsed, console) {
         return Err(exit);
@@ -97,6 +101,21 @@ fn understand(words: &[String], console: &mut dyn Console) -> Result<Parsed, u32
             Err(1)
         }
         Err(Refused::Dying(refusal)) => Err(dying(console, &refusal)),
+    }
+}
+
+fn dump_macros(words: &[String], console: &mut dyn Console) -> u32 {
+    if let Some(word) = words.get(1) {
+        return dying(console, &Refusal(format!("unexpected argument '{word}'")));
+    }
+    match dump::macros(std::path::Path::new("."), words[0] == "dump-all-macros") {
+        Ok(count) => {
+            console.out(&format!(
+                "wrote {count} macros into the current directory\n"
+            ));
+            0
+        }
+        Err(refusal) => dying(console, &refusal),
     }
 }
 

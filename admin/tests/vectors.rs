@@ -369,3 +369,23 @@ fn every_expected_difference_belongs_to_a_case() {
         assert!(names.contains(name), "{name} is no case");
     }
 }
+
+#[test]
+fn every_reason_is_explained_in_the_documentation() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/differences.md");
+    let text = fs::read_to_string(path).expect("docs/differences.md");
+    let headings: Vec<&str> = text
+        .lines()
+        .filter_map(|line| line.strip_prefix("## "))
+        .collect();
+    for (case, entry) in &differences() {
+        let reason = entry
+            .get("reason")
+            .and_then(|value| value.as_str())
+            .unwrap_or_default();
+        assert!(
+            headings.contains(&reason),
+            "{case}: no heading for the reason '{reason}'"
+        );
+    }
+}
