@@ -243,8 +243,11 @@ impl Net for QuicNet {
     }
 }
 
-/// The socket and what QUIC needs of it.
-pub(crate) fn endpoint(listen: SocketAddr, line: &Line) -> io::Result<Endpoint> {
+/// The socket and what QUIC needs of it, without serving anybody.
+///
+/// # Errors
+/// What the system says.
+pub fn endpoint(listen: SocketAddr, line: &Line) -> io::Result<Endpoint> {
     let mut config = EndpointConfig::default();
     // Refused only below 1200, which no line has.
     let _ = config.max_udp_payload_size(line.mtu_any().max(1200));
