@@ -191,13 +191,13 @@ where
     })
 }
 
-/// Reads exactly so many bytes. The buffer grows with what has really come, so an announced length alone
-/// costs nothing.
+/// Reads exactly so many bytes. Behind its first part the buffer grows with what has really come, so that an
+/// announced length alone costs little.
 async fn read_bytes<R>(from: &mut R, len: usize) -> Result<Bytes, FrameError>
 where
     R: AsyncRead + Unpin + ?Sized,
 {
-    let mut got = BytesMut::with_capacity(len.min(GROW_BYTES));
+    let mut got = BytesMut::with_capacity(len.min(ALLOCATED_BYTES_MAX));
     let mut limited = from.take(len as u64);
     while got.len() < len {
         if limited.read_buf(&mut got).await? == 0 {
@@ -207,8 +207,12 @@ where
     Ok(got.freeze())
 }
 
-/// First allocation for a frame part; more only once that much has arrived.
-const GROW_BYTES: usize = 64 << 10;
+/// Allocated at once for a part of a frame, more only once that much has arrived. Between hosts no part is longer, and
+/// credit was taken for it before; longer ones come from the local socket.
+const ALLOCATED_BYTES_MAX: usize = 4 << 20;
+
+/// Frames up to this size are written by one call.
+const ONE_WRITE_BYTES_MAX: usize = 64 << 10;
 
 /// Writes one frame and flushes it. Not cancel-safe.
 ///
@@ -218,7 +222,7 @@ pub async fn write_frame<W>(to: &mut W, frame: &Frame) -> Result<(), FrameError>
 where
     W: AsyncWrite + Unpin + ?Sized,
 {
-    if frame.head.len() + frame.body.len() <= GROW_BYTES {
+    if frame.head.len() + frame.body.len() <= ONE_WRITE_BYTES_MAX {
         to.write_all(&frame.to_bytes()).await?;
     } else {
         to.write_all(&frame.prefix()).await?;

@@ -16,7 +16,7 @@ use tree::Host;
 
 use crate::channel::{self, ReadEnd, Sender, Shared, Violation};
 use crate::counters::{PeerCounters, add};
-use crate::frame::{self, Frame, Limits};
+use crate::frame::{self, Frame, FrameError, Limits};
 use crate::line::{CHANNEL_WINDOW_MIN, CHANNELS_MAX, CHUNK_STREAMS_MAX, CONNECTION_BUFFER_BYTES};
 use crate::net::{Channel, Class, Incoming, NetError};
 use crate::quic::Inner;
@@ -166,9 +166,11 @@ impl Link {
     pub async fn open(self: &Arc<Link>, class: Class) -> Result<Channel, NetError> {
         let opening = timeout(OPEN_MAX, self.try_open(class)).await;
         opening.unwrap_or_else(|_| {
+            let why = "it does not answer to the opening of a channel";
+            self.close(code::REPLACED, why);
             Err(NetError::Lost {
                 peer: self.peer.clone(),
-                why: "it does not answer to the opening of a channel".to_owned(),
+                why: why.to_owned(),
             })
         })
     }
@@ -199,18 +201,13 @@ impl Link {
 
     /// The peer opens a channel.
     async fn accept_channel(self: Arc<Link>, mut tx: SendStream, mut rx: RecvStream) {
-        let Ok(first) = timeout(OPEN_MAX, frame::read_frame(&mut rx, OPEN)).await else {
+        let Ok(open) = timeout(OPEN_MAX, self.read_open(&mut rx)).await else {
             return;
         };
-        let open = first.and_then(|frame| frame::from_head::<Open>(&frame.head));
         let open = match open {
             Ok(open) => open,
-            Err(e) => return self.end(e.into()),
+            Err(end) => return self.end(end),
         };
-        if *self.kind.get_or_init(|| Kind::of(open.class)) != Kind::of(open.class) {
-            let why = format!("a {} channel on a connection for others", open.class);
-            return self.end(Violation(why).into());
-        }
         self.meet(open.instance);
         // Entered before the answer: chunks may overtake it.
         let entry = self.enter(&tx, open.class);
@@ -220,17 +217,10 @@ impl Link {
             (_, Err(_)) => Some("it is busy".to_owned()),
             (Ok(_), Ok(_)) => None,
         };
-        let answer = Opened {
-            version: wire::VERSION,
-            instance: self.net.instance,
-            refused: refused.clone(),
-        };
-        let written = match Frame::of(&answer) {
-            Ok(frame) => frame::write_frame(&mut tx, &frame).await,
-            Err(e) => Err(e),
-        };
-        match (written, place) {
-            (Ok(()), Ok(place)) if refused.is_none() => {
+        let is_refused = refused.is_some();
+        let is_answered = self.write_opened(&mut tx, refused).await.is_ok();
+        match place {
+            Ok(place) if is_answered && !is_refused => {
                 place.send(Incoming {
                     from: self.peer.clone(),
                     class: open.class,
@@ -242,6 +232,29 @@ impl Link {
                 let _ = tx.finish();
             }
         }
+    }
+
+    async fn read_open(&self, rx: &mut RecvStream) -> Result<Open, ReadEnd> {
+        let first = frame::read_frame(rx, OPEN).await?;
+        let open: Open = frame::from_head(&first.head)?;
+        if *self.kind.get_or_init(|| Kind::of(open.class)) != Kind::of(open.class) {
+            let why = format!("a {} channel on a connection for others", open.class);
+            return Err(Violation(why).into());
+        }
+        Ok(open)
+    }
+
+    async fn write_opened(
+        &self,
+        tx: &mut SendStream,
+        refused: Option<String>,
+    ) -> Result<(), FrameError> {
+        let opened = Opened {
+            version: wire::VERSION,
+            instance: self.net.instance,
+            refused,
+        };
+        frame::write_frame(tx, &Frame::of(&opened)?).await
     }
 
     /// A channel in the table, until it ends.

@@ -43,6 +43,9 @@ const HANDSHAKES_PER_ADDRESS_MAX: usize = HANDSHAKES_MAX / 2;
 const HANDSHAKES_UNCHECKED_MAX: usize = HANDSHAKES_MAX / 4;
 const _: () = assert!(HANDSHAKES_UNCHECKED_MAX < HANDSHAKES_PER_ADDRESS_MAX);
 
+/// Hosts that join at a time. They are strangers too, and may take their time.
+const JOINS_MAX: usize = 8;
+
 /// A handshake takes a few round trips, or is given up.
 const HANDSHAKE_MAX: Duration = Duration::from_secs(5);
 
@@ -115,6 +118,7 @@ pub(crate) struct Inner {
     waiting: tokio::sync::Mutex<mpsc::Receiver<Incoming>>,
     handshakes: Arc<Semaphore>,
     handshakes_by_address: Mutex<BTreeMap<IpAddr, usize>>,
+    joins: Arc<Semaphore>,
     desk: Option<Arc<JoinDesk>>,
     is_down: AtomicBool,
     down: Notify,
@@ -150,6 +154,7 @@ impl QuicNet {
             waiting: tokio::sync::Mutex::new(waiting),
             handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
             handshakes_by_address: Mutex::default(),
+            joins: Arc::new(Semaphore::new(JOINS_MAX)),
             desk: config.desk,
             is_down: AtomicBool::new(false),
             down: Notify::new(),
@@ -299,12 +304,9 @@ impl Inner {
         if let Some(link) = self.preferred(&to, kind) {
             match link.open(class).await {
                 Ok(channel) => return Ok(channel),
-                // It was dead already; the next attempt makes a new one.
+                // It was dead without our knowing; try a new one.
                 Err(_) if !link.is_alive() => {}
-                Err(e) => {
-                    link.close(code::REPLACED, "does not answer");
-                    return Err(e);
-                }
+                Err(e) => return Err(e),
             }
         }
         let known = self.peers.lock().get(&to).cloned();
@@ -500,9 +502,11 @@ impl Inner {
         let data = data.and_then(|data| data.downcast::<HandshakeData>().ok());
         match data.and_then(|data| data.protocol).as_deref() {
             Some(protocol) if protocol == ALPN_JOIN => {
-                // Keeps its admission: joining hosts count as strangers until they are done.
-                join::serve(connection, self.desk.clone()).await;
                 drop(admission);
+                match self.joins.clone().try_acquire_owned() {
+                    Ok(_permit) => join::serve(connection, self.desk.clone()).await,
+                    Err(_) => connection.close(code::NOT_A_PEER, b"busy with other joins"),
+                }
             }
             Some(protocol) if protocol == ALPN_PEER => match self.peer_of(&connection) {
                 Ok(peer) => {
