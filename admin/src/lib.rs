@@ -39,4 +39,5 @@ pub mod view;
 pub mod wait;
 
 mod front;
+mod node_cmd;
 pub use front::main;

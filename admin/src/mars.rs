@@ -204,7 +204,7 @@ fn run(mars: Mars) -> ExitCode {
         std::iter::once(option).chain(rest.words).collect()
     };
     match mars.what {
-        What::Node(_) => failed("the daemon is not available in this version"),
+        What::Node(args) => crate::node_cmd::run(&dir, args),
         What::Tree(what) => done(tree_cli::tree(&dir, what)),
         What::Cluster(ClusterWhat::Token { ttl, uses, json }) => {
             done(tree_cli::token(&dir, ttl, uses, json))
