@@ -15,7 +15,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use bytes::Bytes;
-use node::export::{Answer, Device, DeviceError, Exports, Extent, NbdServer};
+use node::export::{Answer, Buffers, Device, DeviceError, Exports, Extent, NbdServer};
 use node::ports::{BoxFuture, Clock};
 use tokio::sync::oneshot;
 
@@ -41,12 +41,16 @@ impl Clock for TokioClock {
     }
 }
 
+/// Reads from this length on are done by other threads, while the connection sends.
+const ELSEWHERE_BYTES_MIN: u32 = 64 << 10;
+
 type Flushed = oneshot::Sender<Result<(), DeviceError>>;
 
 struct FileDevice {
     file: Arc<File>,
     size: u64,
     flusher: mpsc::Sender<Flushed>,
+    buffers: Buffers,
 }
 
 impl FileDevice {
@@ -56,10 +60,12 @@ impl FileDevice {
         let (flusher, wanted) = mpsc::channel();
         let flushed_file = Arc::clone(&file);
         std::thread::spawn(move || flush_for_all(&flushed_file, &wanted));
+        let buffers = Buffers::default();
         Ok(FileDevice {
             file,
             size,
             flusher,
+            buffers,
         })
     }
 }
@@ -82,9 +88,19 @@ impl Device for FileDevice {
     }
 
     fn read(&self, off: u64, len: u32) -> Answer<Bytes> {
-        let mut data = vec![0; len as usize];
-        let result = self.file.read_exact_at(&mut data, off);
-        Answer::Now(result.map(|()| data.into()).map_err(DeviceError::from))
+        let (file, buffers) = (Arc::clone(&self.file), self.buffers.clone());
+        let work = move || {
+            let mut data = buffers.take(len as usize);
+            file.read_exact_at(&mut data, off)?;
+            Ok(data.freeze())
+        };
+        if len < ELSEWHERE_BYTES_MIN {
+            return Answer::Now(work());
+        }
+        Answer::later(async {
+            let read = tokio::task::spawn_blocking(work).await;
+            read.unwrap_or(Err(DeviceError::ShuttingDown))
+        })
     }
 
     fn write(&self, off: u64, data: Bytes, fua: bool) -> Answer<()> {

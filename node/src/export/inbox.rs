@@ -6,12 +6,13 @@
 //! Memory is bounded by [`BUFFER_BYTES`] plus the one write being received.
 
 use std::io;
-use std::pin::{Pin, pin};
+use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Bytes, BytesMut};
-use tokio::io::{AsyncRead, AsyncReadExt, ReadBuf};
+use bytes::Bytes;
+use tokio::io::{AsyncRead, ReadBuf};
 
+use super::buffers::{Buffer, Buffers};
 use super::device::BLOCK_MAX;
 use super::nbd_wire::{REQUEST_HEADER_BYTES, Request, cmd};
 
@@ -41,8 +42,12 @@ pub struct OutOfStep;
 enum Receiving {
     /// Headers, and the data of small writes.
     Headers,
-    /// The data of one large write.
-    Data { request: Request, data: BytesMut },
+    /// The data of one large write, of which `filled` bytes are there.
+    Data {
+        request: Request,
+        data: Buffer,
+        filled: usize,
+    },
     /// The data of a write that is too long to be taken; it passes by.
     Nothing { request: Request, left: u64 },
 }
@@ -53,11 +58,13 @@ pub struct Inbox {
     start: usize,
     end: usize,
     receiving: Receiving,
+    buffers: Buffers,
 }
 
 impl Inbox {
-    /// Begins with `early`, bytes that arrived behind the negotiation.
-    pub fn new(early: &[u8]) -> Self {
+    /// Begins with `early`, bytes that arrived behind the negotiation. Memory for large writes
+    /// comes from `buffers`.
+    pub fn new(early: &[u8], buffers: Buffers) -> Self {
         let mut buffer = vec![0; BUFFER_BYTES.max(early.len())].into_boxed_slice();
         buffer[..early.len()].copy_from_slice(early);
         Inbox {
@@ -65,6 +72,7 @@ impl Inbox {
             start: 0,
             end: early.len(),
             receiving: Receiving::Headers,
+            buffers,
         }
     }
 
@@ -76,17 +84,16 @@ impl Inbox {
                     Some(next) => return Ok(next),
                     None => continue,
                 },
-                Receiving::Data { request, data } => {
-                    let missing = request.len as usize - data.len();
-                    let here = missing.min(self.end - self.start);
-                    data.extend_from_slice(&self.buffer[self.start..self.start + here]);
+                Receiving::Data { data, filled, .. } => {
+                    let here = (data.len() - *filled).min(self.end - self.start);
+                    let received = &self.buffer[self.start..self.start + here];
+                    data[*filled..*filled + here].copy_from_slice(received);
+                    *filled += here;
                     self.start += here;
-                    if here < missing {
+                    if *filled < data.len() {
                         return Ok(Next::Starved);
                     }
-                    let (request, data) = (*request, std::mem::take(data).freeze());
-                    self.receiving = Receiving::Headers;
-                    return Ok(Next::Request(request, data));
+                    return Ok(self.whole_data());
                 }
                 Receiving::Nothing { request, left } => {
                     let here = (*left).min((self.end - self.start) as u64);
@@ -100,6 +107,13 @@ impl Inbox {
                     return Ok(Next::Request(request, Bytes::new()));
                 }
             }
+        }
+    }
+
+    fn whole_data(&mut self) -> Next {
+        match std::mem::replace(&mut self.receiving, Receiving::Headers) {
+            Receiving::Data { request, data, .. } => Next::Request(request, data.freeze()),
+            _ => Next::Starved,
         }
     }
 
@@ -132,7 +146,8 @@ impl Inbox {
         self.receiving = if request.len <= BLOCK_MAX {
             Receiving::Data {
                 request,
-                data: BytesMut::with_capacity(len),
+                data: self.buffers.take(len),
+                filled: 0,
             }
         } else {
             Receiving::Nothing {
@@ -149,9 +164,12 @@ impl Inbox {
         cx: &mut Context<'_>,
         stream: &mut S,
     ) -> Poll<io::Result<usize>> {
-        if let Receiving::Data { request, data } = &mut self.receiving {
-            let missing = u64::from(request.len) - data.len() as u64;
-            return pin!(stream.take(missing).read_buf(data)).poll(cx);
+        if let Receiving::Data { data, filled, .. } = &mut self.receiving {
+            let mut rest = ReadBuf::new(&mut data[*filled..]);
+            ready!(Pin::new(stream).poll_read(cx, &mut rest))?;
+            let received = rest.filled().len();
+            *filled += received;
+            return Poll::Ready(Ok(received));
         }
         self.make_room();
         let mut free = ReadBuf::new(&mut self.buffer[self.end..]);

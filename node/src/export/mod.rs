@@ -9,6 +9,7 @@
 //!                               └ outbox ─ nbd_reply ─ in_flight ┘
 //! ```
 
+mod buffers;
 mod device;
 mod exports;
 mod in_flight;
@@ -23,6 +24,7 @@ mod outbox;
 mod server;
 mod tls;
 
+pub use buffers::{Buffer, Buffers};
 pub use device::{Answer, BLOCK_MAX, BLOCK_MIN, BLOCK_PREFERRED, Device, DeviceError, Extent};
 pub use exports::{ExportError, ExportState, Exports, NAME_BYTES_MAX, Opened, Refusal};
 pub use listen::{ListenError, Listening, TcpSafety};

@@ -17,6 +17,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use super::buffers::Buffers;
 use super::device::{Answer, BLOCK_MAX, Device, DeviceError};
 use super::in_flight::{InFlight, Outcome, Work};
 use super::inbox::{Inbox, Next, OutOfStep, cost};
@@ -71,8 +72,15 @@ pub struct Client<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
-    /// A client that has negotiated `session`; `early` are bytes it sent right behind that.
-    pub fn new(stream: S, device: Arc<dyn Device>, session: Session, early: &[u8]) -> Self {
+    /// A client that has negotiated `session`; `early` are bytes it sent right behind that. Memory
+    /// for large writes comes from `buffers`.
+    pub fn new(
+        stream: S,
+        device: Arc<dyn Device>,
+        session: Session,
+        early: &[u8],
+        buffers: Buffers,
+    ) -> Self {
         let terms = Terms {
             size: device.size(),
             read_only: device.read_only(),
@@ -83,7 +91,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             stream,
             device,
             terms,
-            inbox: Inbox::new(early),
+            inbox: Inbox::new(early, buffers),
             in_flight: InFlight::default(),
             outbox: Outbox::default(),
             held: 0,

@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::watch;
 use tokio_rustls::server::TlsStream;
 
+use super::buffers::Buffers;
 use super::device::Device;
 use super::exports::{Exports, Opened, Refusal};
 use super::nbd_handshake::{Catalog, ExportInfo, Handshake, HandshakeError, Session, Step, Tls};
@@ -72,6 +73,8 @@ impl NoSession {
 pub struct NbdServer {
     exports: Arc<Exports>,
     clock: Arc<dyn Clock>,
+    /// For the data of large writes of all clients.
+    buffers: Buffers,
 }
 
 /// How the negotiation ended.
@@ -83,7 +86,11 @@ enum Agreed {
 impl NbdServer {
     /// Offers `exports` to clients.
     pub fn new(exports: Arc<Exports>, clock: Arc<dyn Clock>) -> Self {
-        NbdServer { exports, clock }
+        NbdServer {
+            exports,
+            clock,
+            buffers: Buffers::default(),
+        }
     }
 
     /// The time source, for those who listen.
@@ -138,7 +145,9 @@ impl NbdServer {
     ) {
         match agreed {
             Ok(Agreed::Serve(session, opened)) => {
-                let client = Client::new(stream, Arc::clone(opened.device()), session, &talk.input);
+                let device = Arc::clone(opened.device());
+                let client =
+                    Client::new(stream, device, session, &talk.input, self.buffers.clone());
                 drop(talk);
                 self.transmit(client, &opened, peer).await;
             }
