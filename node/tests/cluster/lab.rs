@@ -169,6 +169,11 @@ impl Lab {
         panic!("{} does not start", host.name);
     }
 
+    /// Ends the daemon of one host like a crash: nothing is brought to an end.
+    pub fn crash(&mut self, nr: usize) {
+        drop(self.hosts[nr].daemon.take());
+    }
+
     /// Stops the daemon of one host in order.
     pub async fn stop(&mut self, nr: usize) {
         let daemon = self.hosts[nr].daemon.take().expect("runs");
@@ -382,7 +387,7 @@ impl Lab {
     /// Waits until a replica is synced and holds `data` at `offset`.
     pub async fn until_equal(&self, nr: usize, res: &str, offset: u64, data: &[u8]) {
         let name = self.hosts[nr].name.clone();
-        let size = self.get(0, &format!("resource-{res}/size"));
+        let size = self.get(nr, &format!("resource-{res}/size"));
         let status = format!("resource-{res}/syncstatus-{name}");
         self.until(
             &format!("{name} has {} bytes at {offset}", data.len()),
@@ -423,5 +428,77 @@ impl Lab {
         };
         let version = |h: &Host| self.get(nr, &format!("resource-{res}/version-{log}-{h}"));
         of_a == of_b && version(a).is_some() && version(a) == version(b)
+    }
+}
+
+impl Lab {
+    /// `pause-fetch` and `primary --force`.
+    pub async fn force(&self, nr: usize, res: &str) {
+        let h = self.hosts[nr].name.clone();
+        let p = |rest: &str| format!("resource-{res}/{rest}");
+        self.set(nr, &[(&p(&format!("todo-{h}/connect")), "0")])
+            .await;
+        self.until("not fetching", |lab| {
+            lab.get(nr, &p(&format!("actual-{h}/is-copying")))
+                .as_deref()
+                == Some("0")
+        })
+        .await;
+        self.set(nr, &[(&p("primary"), h.as_str())]).await;
+        self.until_primary(nr, res).await;
+        self.set(nr, &[(&p(&format!("todo-{h}/connect")), "1")])
+            .await;
+    }
+
+    /// `invalidate`.
+    pub async fn invalidate(&self, nr: usize, primary: usize, res: &str) {
+        let h = self.hosts[nr].name.clone();
+        let p = |rest: &str| format!("resource-{res}/{rest}");
+        let switches = ["attach", "sync", "connect", "allow-replay"];
+        for switch in switches {
+            self.set(nr, &[(&p(&format!("todo-{h}/{switch}")), "0")])
+                .await;
+        }
+        self.until("everything is off", |lab| {
+            [
+                "is-attached",
+                "is-syncing",
+                "is-copying",
+                "is-replaying",
+                "is-primary",
+            ]
+            .iter()
+            .all(|lamp| lab.get(nr, &p(&format!("actual-{h}/{lamp}"))).as_deref() == Some("0"))
+        })
+        .await;
+        let tree = self.daemon(nr).node().keys().read();
+        let own = format!("-{h}");
+        let gone: Vec<String> = tree
+            .texts(&p(""))
+            .map(|(path, _)| path.to_string())
+            .filter(|path| path.ends_with(&own))
+            .filter(|path| {
+                let name = path.rsplit('/').next().unwrap_or_default();
+                ["version-", "log-", "replay-"]
+                    .iter()
+                    .any(|kind| name.starts_with(kind))
+            })
+            .collect();
+        self.set(nr, &[(&p(&format!("syncstatus-{h}")), "0")]).await;
+        for path in gone {
+            self.set(nr, &[(&path, "")]).await;
+        }
+        self.begin_at(nr, primary, res).await;
+        for switch in ["attach", "connect", "allow-replay", "sync"] {
+            self.set(nr, &[(&p(&format!("todo-{h}/{switch}")), "1")])
+                .await;
+        }
+    }
+
+    /// Is the split brain message of a host shown at another one?
+    pub fn sees_split_brain(&self, nr: usize, of: usize, res: &str) -> bool {
+        let h = &self.hosts[of].name;
+        let path = format!("resource-{res}/actual-{h}/msg-err-splitbrain-detected");
+        self.get(nr, &path).is_some_and(|text| text != "OK")
     }
 }

@@ -47,15 +47,48 @@ async fn a_restart_gives_every_host_its_role_back() {
     trace();
     let mut lab = Lab::resource(&["alpha", "beta"], "data", 16 * MIB).await;
     lab.write(0, "data", MIB, vec![2; 4096]).await;
-    // Like a crash: nothing is brought to an end.
-    drop(lab.hosts[0].daemon.take());
+    lab.crash(0);
     lab.start(0).await;
     lab.until_primary(0, "data").await;
     lab.write(0, "data", 2 * MIB, vec![3; 4096]).await;
     lab.until_equal(1, "data", 2 * MIB, &[3; 4096]).await;
-    drop(lab.hosts[1].daemon.take());
+    lab.crash(1);
     lab.write(0, "data", 3 * MIB, vec![4; 4096]).await;
     lab.start(1).await;
     lab.until_equal(1, "data", 3 * MIB, &[4; 4096]).await;
     assert!(lab.disk_has(1, MIB, &[2; 4096]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_primaries_of_a_cut_cluster_are_seen_by_all_and_invalidate_heals() {
+    trace();
+    let mut lab = Lab::resource(&["alpha", "beta", "gamma"], "data", 16 * MIB).await;
+    lab.crash(1);
+    lab.crash(2);
+    lab.write(0, "data", MIB, vec![2; 4096]).await;
+    lab.crash(0);
+    lab.start(1).await;
+    lab.start(2).await;
+    lab.force(1, "data").await;
+    lab.write(1, "data", 2 * MIB, vec![3; 4096]).await;
+    lab.until_equal(2, "data", 2 * MIB, &[3; 4096]).await;
+    lab.start(0).await;
+    for nr in 0..3 {
+        lab.until(&format!("{nr} sees that alpha is in split brain"), |lab| {
+            lab.sees_split_brain(nr, 0, "data")
+        })
+        .await;
+    }
+    assert!(
+        !lab.disk_has(0, 2 * MIB, &[3; 4096]),
+        "nobody follows a fork"
+    );
+    lab.invalidate(0, 1, "data").await;
+    lab.until_equal(0, "data", 2 * MIB, &[3; 4096]).await;
+    assert!(lab.disk_has(0, MIB, &[0; 4096]), "the dead branch is gone");
+    lab.write(1, "data", 3 * MIB, vec![5; 4096]).await;
+    lab.until_equal(0, "data", 3 * MIB, &[5; 4096]).await;
+    lab.until_equal(2, "data", 3 * MIB, &[5; 4096]).await;
+    lab.until("alpha is well", |lab| !lab.sees_split_brain(2, 0, "data"))
+        .await;
 }
