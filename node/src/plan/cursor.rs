@@ -10,7 +10,7 @@
 use std::collections::BTreeMap;
 
 use tree::key::Switch;
-use tree::{LogName, LogPos, ReplayPos, VersionLink};
+use tree::{LogName, ReplayPos, VersionLink};
 
 use super::role::Role;
 use super::seen::Seen;
@@ -197,7 +197,9 @@ fn hole(seen: &Seen<'_>, log: &LogName, have: u64) -> Next {
     }
 }
 
-/// May the replica go on with the next log? The switchover check of main-loop reference 4.11.3.
+/// May the replica go on with the next log? The switchover check of main-loop reference 4.11.3, as
+/// `tree::lineage` has it: what decides is what the next log says it continues, digest of the contents
+/// included, not what the creator of the current one has published, which may be dead.
 pub fn may_follow(ask: &Ask<'_>, cursor: &Cursor) -> Result<LogName, Reason> {
     let seen = &ask.seen;
     let (log, empty) = match &cursor.next {
@@ -218,38 +220,12 @@ pub fn may_follow(ask: &Ask<'_>, cursor: &Cursor) -> Result<LogName, Reason> {
             end: cursor.end,
         });
     }
-    creator_agrees(seen, cursor)?;
     let window = u64::try_from(ask.config.alive_window.as_nanos()).unwrap_or(u64::MAX);
     let silent = !seen.is_alive(&log.creator, ask.all.now_ns, window);
     if empty && silent && log.creator != *seen.here {
         return Err(Reason::EmptyNext(log.clone()));
     }
     Ok(log.clone())
-}
-
-/// The creator of the current log must not claim more of it, nor something else, than is here.
-/// Less is legal: it publishes its length a little later than its bytes, and may have died between.
-fn creator_agrees(seen: &Seen<'_>, cursor: &Cursor) -> Result<(), Reason> {
-    let log = &cursor.at.log;
-    let Some(theirs) = seen.version(log.seq, &log.creator) else {
-        // The creator has left, or its links are purged: the successor's link has been checked.
-        return Ok(());
-    };
-    if theirs.log != *log {
-        return Ok(());
-    }
-    let have = cursor.have();
-    let same = cursor
-        .local
-        .as_ref()
-        .is_none_or(|local| theirs.digest == local.digest || theirs.digest.is_zero());
-    if theirs.len > have || (theirs.len == have && !same) {
-        return Err(Reason::SplitBrain {
-            after: log.at(have.min(theirs.len)),
-            between: vec![log.clone()],
-        });
-    }
-    Ok(())
 }
 
 /// Is the version link of the log's creator exactly what is here? Needed before a planned handover.
@@ -363,9 +339,4 @@ pub fn fork_of(cursor: Option<&Cursor>) -> Option<&Reason> {
         Next::Fork(reason) => Some(reason),
         _ => None,
     }
-}
-
-/// A place as operators write it, for messages.
-pub fn place(at: &ReplayPos) -> LogPos {
-    at.clean()
 }

@@ -8,7 +8,7 @@
 
 use tree::key::Switch;
 
-use super::cursor::{Cursor, Next};
+use super::cursor::{self, Cursor, Next};
 use super::role::Role;
 use super::{Ask, Reason, ReplayWant, Want};
 use crate::job::Bound;
@@ -69,7 +69,7 @@ fn on_log(ask: &Ask<'_>, cursor: &Cursor) -> Want<ReplayWant> {
     }
     let grows = !own && !local.sealed && matches!(cursor.next, Next::Open | Next::After { .. });
     if !grows && cursor.is_applied() {
-        return Want::Rest(rest_at_end(cursor));
+        return Want::Rest(rest_at_end(ask, cursor));
     }
     let bound = if grows {
         Bound::Follow
@@ -85,10 +85,9 @@ fn on_log(ask: &Ask<'_>, cursor: &Cursor) -> Want<ReplayWant> {
 }
 
 /// The log is final and applied: what is missing for the next one?
-fn rest_at_end(cursor: &Cursor) -> Reason {
-    match &cursor.next {
-        Next::Fork(reason) | Next::Hole(reason) => reason.clone(),
-        Next::Ready { log, .. } => Reason::FollowsFirst(log.clone()),
-        Next::Open | Next::After { .. } => Reason::UpToDate,
+fn rest_at_end(ask: &Ask<'_>, cursor: &Cursor) -> Reason {
+    match cursor::may_follow(ask, cursor) {
+        Ok(next) => Reason::FollowsFirst(next),
+        Err(reason) => reason,
     }
 }

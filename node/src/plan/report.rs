@@ -6,6 +6,8 @@
 //!
 //! Manual: "The State of MARS"; main-loop reference 3.2, 3.6, 3.7.
 
+use tree::lineage::Lineage;
+use tree::view::ResourceView;
 use tree::{Host, Path, Tree, key};
 
 use super::cursor::{self, Cursor};
@@ -143,12 +145,11 @@ fn messages(
     cursor: Option<&Cursor>,
     out: &mut Differences<'_>,
 ) {
-    let fork = cursor::fork_of(cursor);
     say(
         ask,
         out,
         "err-splitbrain-detected",
-        fork.map(ToString::to_string),
+        split_brain(ask, cursor),
     );
     let hole = plan
         .fetcher
@@ -171,6 +172,21 @@ fn messages(
     say(ask, out, "wrn-space-low", low);
     let disk = ask.own.disk_error.as_ref().map(|(_, text)| text.clone());
     say(ask, out, "err-disk", disk);
+}
+
+/// What every member can see from the version links, whether it is concerned itself or not.
+fn split_brain(ask: &Ask<'_>, cursor: Option<&Cursor>) -> Option<String> {
+    if let Some(own) = cursor::fork_of(cursor) {
+        return Some(own.to_string());
+    }
+    let lineage = Lineage::of(&ResourceView::new(ask.seen.tree, ask.seen.res));
+    let split = lineage.split_brain()?;
+    let fork = split.forks.first()?;
+    let (a, b) = &fork.hosts;
+    Some(match &fork.after {
+        Some(place) => format!("split brain between {a} and {b} after {place}"),
+        None => format!("split brain between {a} and {b}"),
+    })
 }
 
 /// Sets one message, keeping the stamps of its first occurrence.

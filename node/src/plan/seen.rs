@@ -1,14 +1,12 @@
-//! What the key tree says about one resource, as a member looks at it.
-//!
-//! A thin reading layer: every method looks up one key and parses it. A key that is missing or
-//! malformed reads as "unknown", never as a default that could start something.
+//! What the key tree says about one resource, as a member looks at it: the views of the tree crate,
+//! asked the way decisions ask. A key that is missing or malformed reads as "unknown", never as a
+//! default that could start something.
 
 use std::collections::BTreeSet;
-use std::str::FromStr;
 
-use tree::{Host, LogName, ReplayPos, Resource, Tree, VersionLink};
-
-use tree::key::Switch;
+use tree::key::{self, Switch};
+use tree::view::{ClusterView, MemberView, ResourceView};
+use tree::{Entry, Host, Key, LogName, ReplayPos, Resource, Tree, VersionLink};
 
 /// One resource in the tree, seen from one host.
 #[derive(Clone, Copy)]
@@ -22,122 +20,105 @@ pub struct Seen<'a> {
 }
 
 impl<'a> Seen<'a> {
-    /// The live text of a key of this resource.
-    pub fn text(&self, rest: &str) -> Option<&'a str> {
-        self.tree.text(&format!("resource-{}/{rest}", self.res))
+    /// The resource as a whole.
+    pub fn resource(&self) -> ResourceView<'a> {
+        ResourceView::new(self.tree, self.res)
     }
 
-    fn parsed<T: FromStr>(&self, rest: &str) -> Option<T> {
-        self.text(rest)?.parse().ok()
+    /// One host's part of it.
+    pub fn member<'h>(&self, host: &'h Host) -> MemberView<'h>
+    where
+        'a: 'h,
+    {
+        MemberView::new(self.tree, self.res, host)
     }
 
     /// Size of the device in bytes.
     pub fn size(&self) -> Option<u64> {
-        self.parsed("size")
+        self.resource().size()
     }
 
     /// The designated primary; `None` for `(none)`, a missing or a malformed key.
     pub fn designated_primary(&self) -> Option<Host> {
-        Host::new(self.text("primary")?).ok()
+        self.resource().designated_primary()
     }
 
-    /// Is `host` a member, that is: has it a disk for the resource?
+    /// Has `host` a disk for the resource?
     pub fn is_member(&self, host: &Host) -> bool {
-        self.text(&format!("data-{host}")).is_some()
+        self.member(host).is_member()
     }
 
     /// All hosts with a disk for the resource.
     pub fn members(&self) -> BTreeSet<Host> {
-        self.owners("data-").collect()
-    }
-
-    /// All hosts that own a live key `<prefix><host>` of the resource.
-    fn owners(&self, prefix: &str) -> impl Iterator<Item = Host> + use<'a> {
-        let whole = format!("resource-{}/{prefix}", self.res);
-        let skip = whole.len();
-        let owners: Vec<Host> = self
-            .tree
-            .texts(&whole)
-            .filter_map(|(path, _)| Host::new(path.as_str().get(skip..)?).ok())
-            .collect();
-        owners.into_iter()
+        let members = self.resource().members().into_iter();
+        members.filter(|host| self.is_member(host)).collect()
     }
 
     /// The underlying disk of this host.
     pub fn disk(&self) -> Option<&'a str> {
-        self.text(&format!("data-{}", self.here))
+        self.member(self.here).disk()
     }
 
     /// The name under which applications find the device on this host.
     pub fn device(&self) -> Option<&'a str> {
-        self.text(&format!("device-{}", self.here))
-            .filter(|name| *name != "(none)")
+        let name = self.member(self.here).device();
+        name.filter(|name| *name != "(none)")
     }
 
     /// Is the switch of `host` on? A missing switch is off.
     pub fn todo(&self, host: &Host, switch: Switch) -> bool {
-        self.text(&format!("todo-{host}/{}", switch.stored_name()))
-            .and_then(|text| text.parse::<i64>().ok())
-            .is_some_and(|number| number != 0)
-    }
-
-    /// An indicator of `host`.
-    pub fn actual(&self, host: &Host, name: &str) -> Option<&'a str> {
-        self.text(&format!("actual-{host}/{name}"))
+        self.member(host).todo(switch)
     }
 
     /// Did `host` report to be actual primary?
     pub fn is_actual_primary(&self, host: &Host) -> bool {
-        self.actual(host, "is-primary") == Some("1")
+        self.resource().is_actual_primary(host)
     }
 
     /// How far the disk of `host` has come.
     pub fn replay(&self, host: &Host) -> Option<ReplayPos> {
-        self.parsed(&format!("replay-{host}"))
+        self.member(host).replay()
     }
 
     /// What `host` says about log `seq`.
     pub fn version(&self, seq: u64, host: &Host) -> Option<VersionLink> {
-        self.parsed(&format!("version-{seq:09}-{host}"))
+        self.member(host).version(seq)
     }
 
     /// What all hosts say about log `seq`.
     pub fn versions(&self, seq: u64) -> Vec<(Host, VersionLink)> {
-        self.owners(&format!("version-{seq:09}-"))
-            .filter_map(|host| Some((host.clone(), self.version(seq, &host)?)))
-            .collect()
+        let prefix = format!("{}{seq:09}-", key::version_prefix(self.res));
+        let links = self.tree.texts(&prefix).filter_map(|(path, text)| {
+            let (_, parts) = Key::parse(path)?;
+            Some((parts.host?, text.parse().ok()?))
+        });
+        links.collect()
     }
 
     /// The length of a log as its creator published it; `None` when the log is deleted or unknown.
     pub fn log_len(&self, log: &LogName) -> Option<u64> {
-        self.parsed(&log.to_string())
+        self.resource().log_len(log)
     }
 
     /// Was the log deleted by somebody, everywhere?
     pub fn log_deleted(&self, log: &LogName) -> bool {
-        let path = format!("resource-{}/{log}", self.res);
-        self.tree
-            .entry(&path)
-            .is_some_and(tree::Entry::is_tombstone)
+        let entry = self.tree.get(&key::log(self.res, log));
+        entry.is_some_and(Entry::is_tombstone)
     }
 
     /// All logs with a live key, in order.
     pub fn logs(&self) -> Vec<LogName> {
-        let prefix = format!("resource-{}/", self.res);
-        self.tree
-            .texts(&format!("{prefix}log-"))
-            .filter_map(|(path, _)| path.as_str().strip_prefix(&prefix)?.parse().ok())
-            .collect()
+        self.resource().logs().into_keys().collect()
     }
 
     /// How many bytes of the disk of `host` are synced.
     pub fn sync_status(&self, host: &Host) -> Option<u64> {
-        self.parsed(&format!("syncstatus-{host}"))
+        self.member(host).sync_status()
     }
 
     /// Replay of `host` must have passed this place before its replica is consistent.
     pub fn sync_pos(&self, host: &Host) -> Option<ReplayPos> {
-        self.parsed(&format!("syncpos-{host}"))
+        self.member(host).sync_pos()
     }
 
     /// Is the first copy of `host` complete? Unknown counts as no.
@@ -150,9 +131,7 @@ impl<'a> Seen<'a> {
 
     /// Is the heartbeat of `host` younger than `window_ns`?
     pub fn is_alive(&self, host: &Host, now_ns: u64, window_ns: u64) -> bool {
-        self.tree
-            .text(&format!("actual-{host}/time"))
-            .and_then(|text| tree::ns_from_text(text).ok())
-            .is_some_and(|beat| beat.saturating_add(window_ns) >= now_ns)
+        let beat = ClusterView::new(self.tree).heartbeat_ns(host);
+        beat.is_some_and(|beat| beat.saturating_add(window_ns) >= now_ns)
     }
 }

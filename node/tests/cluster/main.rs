@@ -92,3 +92,30 @@ async fn two_primaries_of_a_cut_cluster_are_seen_by_all_and_invalidate_heals() {
     lab.until("alpha is well", |lab| !lab.sees_split_brain(2, 0, "data"))
         .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_key_set_on_one_host_is_seen_on_all_others() {
+    trace();
+    let lab = Lab::cluster(&["alpha", "beta", "gamma"]).await;
+    for nr in 0..3 {
+        lab.until("all are connected", |lab| {
+            lab.daemon(nr).node().hub().facts().connected.len() == 2
+        })
+        .await;
+    }
+    let mut times = Vec::new();
+    for round in 0..100 {
+        let value = round.to_string();
+        let begin = tokio::time::Instant::now();
+        lab.set(0, &[("userspace/test", &value)]).await;
+        while lab.get(2, "userspace/test").as_ref() != Some(&value) {
+            tokio::time::sleep(std::time::Duration::from_micros(100)).await;
+        }
+        times.push(begin.elapsed());
+    }
+    times.sort();
+    eprintln!(
+        "seen on another host: p50 {:?}, p99 {:?}",
+        times[50], times[98]
+    );
+}

@@ -1,0 +1,296 @@
+//! The language of the scripts.
+//!
+//! ```text
+//! here beta                                     who decides
+//! key  primary = alpha                          a key below resource-data/ (or, with a slash in front, any)
+//! member alpha                                  data, device, size, switches, synced: a member in order
+//! gone log-000000001-alpha                      a deleted key below resource-data/
+//! file log-000000001-alpha 8192 aa sealed       a local log: length, digest (repeated), sealed or open or damaged
+//! link 1 beta log-000000001-alpha 8192 aa       a version link: number, host, log, length, digest
+//! after log-000000000-alpha 0 00                ... and, on the next line, what it continues
+//! connected alpha gamma                         peers that can be reached
+//! young                                         the start of the node is not over
+//! stopping | space 3                            facts about the host
+//! logger log-000000002-beta 4096                running workers
+//! replayer LOG | fetcher LOG PEER | syncer PEER
+//! export 1 [closing]                            the device, with its open count
+//! ```
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use node::config::NodeConfig;
+use node::facts::{ExportFacts, Facts, LocalLog, ResourceFacts, Slot};
+use node::job::{Bound, ChainEnd, LoggerProgress};
+use node::plan::{Plan, ResourcePlan, Step, Want, decide};
+use tree::{
+    Digest128, Entry, Host, Issue, LogName, Path, ReplayPos, Resource, Stamp, Tree, Value,
+    VersionLink,
+};
+
+const SIZE: u64 = 1 << 20;
+const NOW_NS: u64 = 1_000_000 * 1_000_000_000;
+
+struct Stage {
+    tree: Tree,
+    facts: Facts,
+    own: ResourceFacts,
+    here: Host,
+    stamp: u64,
+    link: Option<(String, VersionLink)>,
+}
+
+/// Plays a script and prints the plan.
+pub fn play(text: &str) -> String {
+    let mut stage = Stage {
+        tree: Tree::new(),
+        facts: Facts {
+            now_ns: NOW_NS,
+            grace_over: true,
+            ..Facts::default()
+        },
+        own: ResourceFacts {
+            disk_bytes: Some(SIZE),
+            ..ResourceFacts::default()
+        },
+        here: host("alpha"),
+        stamp: NOW_NS - 3600 * 1_000_000_000,
+        link: None,
+    };
+    for line in text.lines() {
+        let line = line.split('#').next().unwrap_or_default().trim();
+        if !line.is_empty() {
+            stage.say(line);
+        }
+    }
+    stage.flush_link();
+    let res = Resource::new("data").expect("name");
+    stage.facts.resources.insert(res.clone(), stage.own);
+    let config = NodeConfig::default();
+    let plan = decide(&stage.tree, &stage.facts, &stage.here, &config, [&res]);
+    print(&plan, &res)
+}
+
+fn host(name: &str) -> Host {
+    Host::new(name).expect("name of a host")
+}
+
+fn log(name: &str) -> LogName {
+    name.parse().expect("name of a log")
+}
+
+fn number(text: &str) -> u64 {
+    text.parse().expect("a number")
+}
+
+fn digest(two: &str) -> Digest128 {
+    two.repeat(16).parse().expect("two hex digits")
+}
+
+impl Stage {
+    fn set(&mut self, path: &str, value: Option<&str>) {
+        self.stamp += 1;
+        let me = host("operator");
+        let value = value.map_or(Value::Tombstone, |text| Value::text(text).expect("value"));
+        let entry = Entry {
+            value,
+            stamp: Stamp::new(self.stamp, &me),
+            issue: Issue {
+                nr: self.stamp,
+                writer: me,
+            },
+            lazy: false,
+        };
+        let path = match path.strip_prefix('/') {
+            Some(whole) => whole.to_owned(),
+            None => format!("resource-data/{path}"),
+        };
+        self.tree.merge(Path::new(&path).expect("path"), entry);
+    }
+
+    fn say(&mut self, line: &str) {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        if words[0] != "after" {
+            self.flush_link();
+        }
+        match words.as_slice() {
+            ["here", name] => self.here = host(name),
+            ["key", path, "=", ..] => {
+                let value = line.split_once('=').expect("a value").1.trim();
+                self.set(path, Some(value));
+            }
+            ["gone", path] => self.set(path, None),
+            ["member", name] => self.member(name),
+            ["file", name, len, two, state] => self.file(name, number(len), two, state),
+            ["link", seq, name, of, len, two] => {
+                let path = format!("version-{:09}-{name}", number(seq));
+                let end = (digest(two), log(of), number(len));
+                let link = VersionLink {
+                    digest: end.0,
+                    log: end.1,
+                    len: end.2,
+                    pred: None,
+                };
+                self.link = Some((path, link));
+            }
+            ["after", of, len, two] => {
+                let (_, link) = self.link.as_mut().expect("after a link");
+                link.pred = Some((digest(two), log(of), number(len)));
+            }
+            ["connected", names @ ..] => {
+                self.facts.connected = names.iter().map(|n| host(n)).collect::<BTreeSet<_>>();
+            }
+            ["young"] => self.facts.grace_over = false,
+            ["stopping"] => self.facts.stopping = true,
+            ["space", level] => self.facts.space.level = level.parse().expect("a level"),
+            ["nodisk"] => self.own.disk_bytes = None,
+            ["export", opens, rest @ ..] => {
+                self.own.export = Some(ExportFacts {
+                    opens: number(opens),
+                    closing: rest == ["closing"],
+                });
+            }
+            ["logger", name, len] => self.own.logger = logger(&log(name), number(len)),
+            ["replayer", name] => self.own.replayer = busy(Some(log(name)), None),
+            ["fetcher", name, peer] => {
+                self.own.fetcher = busy(Some(log(name)), Some(host(peer)));
+            }
+            ["syncer", peer] => self.own.syncer = busy(None, Some(host(peer))),
+            _ => panic!("no such statement: {line}"),
+        }
+    }
+
+    fn member(&mut self, name: &str) {
+        let size = SIZE.to_string();
+        self.set("size", Some(&size));
+        for (key, value) in [
+            (format!("data-{name}"), format!("/dev/{name}")),
+            (format!("device-{name}"), "data".to_owned()),
+            (format!("syncstatus-{name}"), size),
+        ] {
+            self.set(&key, Some(&value));
+        }
+        for switch in ["attach", "connect", "sync", "allow-replay"] {
+            self.set(&format!("todo-{name}/{switch}"), Some("1"));
+        }
+        let beat = tree::ns_to_text(NOW_NS);
+        self.set(&format!("/actual-{name}/time"), Some(&beat));
+    }
+
+    fn file(&mut self, name: &str, len: u64, two: &str, state: &str) {
+        let log = log(name);
+        let local = LocalLog {
+            len,
+            digest: digest(two),
+            sealed: state == "sealed",
+            damaged: (state == "damaged").then(|| log.at(len)),
+        };
+        self.own.logs.insert(log, local);
+    }
+
+    fn flush_link(&mut self) {
+        if let Some((path, link)) = self.link.take() {
+            self.set(&path, Some(&link.to_string()));
+        }
+    }
+}
+
+fn busy<P>(log: Option<LogName>, peer: Option<Host>) -> Slot<P> {
+    Slot::Busy {
+        log,
+        peer,
+        progress: None,
+        stopping: false,
+    }
+}
+
+fn logger(log: &LogName, len: u64) -> Slot<LoggerProgress> {
+    let progress = LoggerProgress {
+        durable: ChainEnd {
+            log: log.clone(),
+            len,
+            digest: digest("ff"),
+        },
+        pred: None,
+        replay: ReplayPos {
+            log: log.clone(),
+            offset: len,
+            dirty: 0,
+        },
+        buffered_bytes: 0,
+        written_bytes: 0,
+        written_back_bytes: 0,
+        rotating: None,
+        log_error: None,
+        disk_error: None,
+        keys_error: None,
+    };
+    Slot::Busy {
+        log: Some(log.clone()),
+        peer: None,
+        progress: Some(progress),
+        stopping: false,
+    }
+}
+
+fn print(plan: &Plan, res: &Resource) -> String {
+    let plan = &plan.resources[res];
+    let mut out = String::new();
+    line(&mut out, "disk", &plan.disk, |job| job.path.clone());
+    line(&mut out, "logger", &plan.logger, |job| match &job.pred {
+        Some(end) => format!("{} after {}@{}", job.log, end.log, end.len),
+        None => job.log.to_string(),
+    });
+    line(&mut out, "export", &plan.export, |job| job.name.clone());
+    line(&mut out, "fetcher", &plan.fetcher, |job| {
+        let again = if job.afresh { " afresh" } else { "" };
+        format!("{} from {}{again}", job.log, job.from)
+    });
+    line(&mut out, "replayer", &plan.replayer, |job| {
+        match job.bound {
+            Bound::Follow => format!("{}@{} and follow", job.log, job.start),
+            Bound::UpTo(end) => format!("{}@{} up to {end}", job.log, job.start),
+        }
+    });
+    line(&mut out, "syncer", &plan.syncer, |job| {
+        format!("{} to {} from {}", job.start, job.size, job.from)
+    });
+    rest(&mut out, plan);
+    out
+}
+
+fn line<J>(out: &mut String, worker: &str, want: &Want<J>, show: impl Fn(&J) -> String) {
+    let text = match want {
+        Want::Run(job) => format!("run   {}", show(job)),
+        Want::Rest(reason) => format!("rest  {reason}"),
+    };
+    writeln!(out, "{worker:<9} {text}").expect("text");
+}
+
+fn rest(out: &mut String, plan: &ResourcePlan) {
+    for step in &plan.steps {
+        match step {
+            Step::Follow { log } => writeln!(out, "step      follow {log}"),
+            Step::Relink { end, .. } => {
+                writeln!(out, "step      own link of {} is {}", end.log, end.len)
+            }
+        }
+        .expect("text");
+    }
+    for log in &plan.finished {
+        writeln!(out, "finished  {log}").expect("text");
+    }
+    for log in &plan.drop_logs {
+        writeln!(out, "drop      {log}").expect("text");
+    }
+    for (path, value) in &plan.keys {
+        let value = value.as_deref().unwrap_or("deleted");
+        writeln!(out, "durable   {path} = {value}").expect("text");
+    }
+    for (path, value) in &plan.indicators {
+        if let (true, Some(value)) = (path.as_str().contains("/msg-"), value) {
+            let text = value.splitn(3, ' ').nth(2).unwrap_or(value);
+            writeln!(out, "message   {path} = {text}").expect("text");
+        }
+    }
+}
