@@ -43,6 +43,8 @@ pub struct Knowledge {
     seen: Summary,
     floor: Summary,
     last_issued: u64,
+    /// Entries were lost here; until a peer has told all it knows, this host speaks for nobody, itself included.
+    incomplete: bool,
     /// Writer → issue number → path, newest issue of each path only.
     issues: BTreeMap<Host, BTreeMap<u64, Path>>,
     tombstones: BTreeSet<Path>,
@@ -58,6 +60,8 @@ pub struct Sifted {
     pub held_back: Vec<HeldBack>,
     raises: Vec<Raise>,
     floor: Summary,
+    /// The peer has no more to tell.
+    ends: bool,
 }
 
 /// An entry that is not applied yet.
@@ -97,6 +101,7 @@ impl Knowledge {
             seen: Summary::default(),
             floor: Summary::default(),
             last_issued: 0,
+            incomplete: false,
             issues: BTreeMap::new(),
             tombstones: BTreeSet::new(),
             trie: Trie::default(),
@@ -124,6 +129,24 @@ impl Knowledge {
         knowledge.last_issued = own.map_or(0, |(nr, _)| *nr).max(lease_ns);
         knowledge.own_horizon_is_complete();
         knowledge
+    }
+
+    /// What a host knows whose store had to be given up, in whole or in part: the entries that are left, and its
+    /// clock lease. It counts nothing as seen and asks a peer for everything, its own entries included.
+    pub fn after_loss(
+        me: &Host,
+        entries: impl IntoIterator<Item = (Path, Entry)>,
+        lease_ns: u64,
+    ) -> Knowledge {
+        let mut knowledge = Knowledge::restored(me, entries, Saved::default(), lease_ns);
+        knowledge.seen = Summary::default();
+        knowledge.incomplete = true;
+        knowledge
+    }
+
+    /// Were entries lost here, and has no peer given them back yet?
+    pub fn is_incomplete(&self) -> bool {
+        self.incomplete
     }
 
     /// Makes the indexes from the tree: all at once takes a tenth of the time of one by one.
@@ -259,6 +282,7 @@ impl Knowledge {
     ) -> Sifted {
         let mut sifted = Sifted {
             floor: delta.floor,
+            ends: !delta.more,
             ..Sifted::default()
         };
         for (writer, to) in delta.raise.0 {
@@ -340,6 +364,10 @@ impl Knowledge {
                 horizon if horizon >= base => self.seen.raise(&writer, to),
                 _ => applied.gap = true,
             }
+        }
+        if self.incomplete && sifted.ends && !applied.gap {
+            self.incomplete = false;
+            self.own_horizon_is_complete();
         }
         applied
     }

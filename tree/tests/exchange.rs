@@ -350,6 +350,30 @@ fn who_took_a_tree_without_the_forgotten_deletions_refuses_hosts_that_missed_the
 }
 
 #[test]
+fn a_host_whose_store_was_lost_gets_everything_back_from_one_peer_its_own_entries_included() {
+    let mut cluster = Cluster::new(3);
+    cluster.write(0, "userspace/mine", Some("1"), None);
+    cluster.write(1, "userspace/yours", Some("2"), None);
+    cluster.settle();
+    let lease = cluster.nodes[0].clock.last() + 100;
+    cluster.nodes[0].knowledge = Knowledge::after_loss(&host(0), [], lease);
+    cluster.nodes[0].clock = LamportClock::restored(lease);
+    cluster.nodes[0].clock.lease_stored(u64::MAX);
+    cluster.write(0, "userspace/new", Some("3"), None);
+    assert_eq!(
+        cluster.exchange(0, 1, 1, 9),
+        Some(0),
+        "it tells nothing yet"
+    );
+    cluster.exchange(1, 0, 1, 1);
+    assert!(cluster.nodes[0].knowledge.is_incomplete(), "there is more");
+    cluster.exchange(1, 0, 1, 9);
+    assert!(!cluster.nodes[0].knowledge.is_incomplete());
+    cluster.settle();
+    check_all_agree(&cluster).expect("all agree");
+}
+
+#[test]
 fn a_replacement_changes_nothing_before_it_is_complete_and_says_what_to_store() {
     let mut cluster = Cluster::new(2);
     for key in ["a", "b", "c"] {

@@ -185,6 +185,11 @@ impl KeyService {
         self.shared.lock().held_back.clone()
     }
 
+    /// Were entries lost here, and has no peer given them back yet?
+    pub fn is_incomplete(&self) -> bool {
+        self.shared.lock().knowledge.is_incomplete()
+    }
+
     /// What this host has seen, and the digest of its tree.
     pub fn summary(&self) -> (Summary, [u8; 16]) {
         let shared = self.shared.lock();
@@ -365,7 +370,13 @@ fn load(
         .store
         .load()
         .map_err(|error| OpenError::Store(error.to_string()))?;
-    let knowledge = Knowledge::restored(here, entries, saved, lease);
+    let knowledge = match storage.store.must_resync() {
+        Some(why) => {
+            tracing::error!(%why, "keys were lost; a peer has to give them back");
+            Knowledge::after_loss(here, entries, lease)
+        }
+        None => Knowledge::restored(here, entries, saved, lease),
+    };
     Ok((knowledge, lease, storage))
 }
 

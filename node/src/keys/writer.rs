@@ -91,6 +91,8 @@ pub(super) struct Task {
     unsaved_since: Option<Duration>,
     /// Forgotten deletions that leave the store once the new floor is stored.
     forgotten: Vec<Path>,
+    /// The store lost entries; it is told when they are back.
+    lossy: bool,
     horizons_stored: Vec<u8>,
     /// When the horizons may be stored again (monotonic time).
     horizons_due: Duration,
@@ -109,6 +111,7 @@ impl Task {
             unsaved: ToStore::new(),
             unsaved_since: None,
             forgotten: Vec::new(),
+            lossy: service.is_incomplete(),
             horizons_stored: Vec::new(),
             horizons_due: Duration::ZERO,
         }
@@ -168,12 +171,27 @@ impl Task {
         }
         self.announce();
         if flush && result.is_ok() {
-            let forgetting = !self.forgotten.is_empty();
-            if self.store_horizons(settle || forgetting).await && forgetting {
+            let whole = self.lossy && !self.shared.lock().knowledge.is_incomplete();
+            let now = settle || whole || !self.forgotten.is_empty();
+            if self.store_horizons(now).await {
                 self.remove_forgotten();
+                if whole {
+                    self.tell_whole().await;
+                }
             }
         }
         self.renew_lease().await;
+    }
+
+    /// The lost entries and the new horizons are stored: after a restart the tree is whole.
+    async fn tell_whole(&mut self) {
+        let store = self.store.clone();
+        let tell = move || store.lock().resynced();
+        match blocking(&*self.ports.exec, &Lane::Tree, tell).await {
+            Some(Ok(())) => self.lossy = false,
+            Some(Err(error)) => tracing::warn!(%error, "the store still counts as incomplete"),
+            None => {}
+        }
     }
 
     /// The floor is stored: the forgotten deletions leave the store with the next flush.

@@ -54,7 +54,9 @@ pub(super) async fn run(hub: Arc<Hub>) {
         let waited = now >= started + hub.config.grace;
         hub.facts.send_if_modified(|held| {
             let mut new = held.clone();
-            new.grace_over |= all_heard || waited;
+            // Keys that were lost must be back before anything is decided by them, if anybody has them.
+            let whole = !hub.keys.is_incomplete() || members.len() <= 1;
+            new.grace_over |= whole && (all_heard || waited);
             new.connected = facts.connected.clone();
             new.space = space.unwrap_or(held.space);
             let differs = new.grace_over != held.grace_over
