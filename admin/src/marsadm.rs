@@ -7,6 +7,7 @@
 
 use std::ffi::OsString;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use crate::args::{self, Parsed};
 use crate::check;
@@ -20,7 +21,7 @@ use crate::phases::{self, Targets};
 use crate::session::{Refusal, Session, refuse};
 use crate::verb::logs::MARSADM_VERSION;
 use crate::verbs::{self, Takes, Verb};
-use crate::view;
+use crate::view::{self, Surroundings, Viewed};
 
 /// Largest exit code for a number of errors; more would wrap around to success.
 const EXIT_MAX: u32 = 250;
@@ -281,8 +282,7 @@ fn must_have_cluster(s: &Session<'_>, name: &str) -> Result<(), Refusal> {
 
 /// `view*` and `pretty*` have their own rules, in [`crate::view`].
 fn view_command(s: &mut Session<'_>, parsed: &Parsed) -> Result<(), Refusal> {
-    let here = view::Surroundings::of_this_host(&s.options);
-    let viewed = view::evaluate(&s.tree, &s.options, &here, &parsed.words);
+    let viewed = view_when_reached(s, parsed)?;
     s.errors += u32::try_from(viewed.output.exit).unwrap_or(1);
     s.pass_on(&viewed.output);
     for (path, value) in viewed.changes {
@@ -290,6 +290,20 @@ fn view_command(s: &mut Session<'_>, parsed: &Parsed) -> Result<(), Refusal> {
     }
     s.flush()?;
     Ok(())
+}
+
+/// Evaluates again and again while a macro waits for something, at most `--timeout` long. A saved tree does not change.
+fn view_when_reached(s: &mut Session<'_>, parsed: &Parsed) -> Result<Viewed, Refusal> {
+    let mut here = Surroundings::of_this_host(&s.options);
+    here.real_host = Some(s.real_host.clone());
+    loop {
+        let viewed = view::evaluate(&s.tree, &s.options, &here, &parsed.words);
+        let over = s.options.timeout.is_over(s.daemon.elapsed());
+        if !viewed.unreached || over || s.options.tree_file.is_some() {
+            return Ok(viewed);
+        }
+        s.pause(Duration::from_secs(1))?;
+    }
 }
 
 /// Which resources are meant, and which words are left for the verb. What must not be missing is there.

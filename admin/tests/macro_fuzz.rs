@@ -8,7 +8,7 @@ use admin::view::{self, Surroundings};
 use proptest::prelude::*;
 
 static NAMES: LazyLock<Vec<String>> = LazyLock::new(|| {
-    let names = view::macro_table().into_iter().map(|(name, ..)| name);
+    let names = view::macro_table().into_iter().map(|line| line.name);
     // Endless loops end at a bound of many steps; the golden scripts show that once.
     names
         .filter(|name| {

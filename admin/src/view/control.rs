@@ -364,17 +364,17 @@ pub fn die(eval: &mut Eval<'_>, call: &Call, _out: &mut String) -> Done {
     Err(Stop::Fatal(text.trim_end_matches('\n').to_owned()))
 }
 
-/// `%sleep{s}`, `%timeout{s}`: a snapshot does not change, so there is nothing to wait for.
+/// `%sleep{s}`, `%timeout{s}`: a snapshot does not change, so a pause would show nothing new.
 pub fn pause(eval: &mut Eval<'_>, call: &Call, _out: &mut String) -> Done {
     eval.arg(call, 0).map(drop)
 }
 
-/// `%wait{cond}`: in a snapshot a wait ends as if its time were over.
+/// `%wait{cond}`: ends the evaluation unless the condition holds; the caller comes again with a newer snapshot.
 pub fn wait(eval: &mut Eval<'_>, call: &Call, _out: &mut String) -> Done {
     if is_true(&eval.arg(call, 0)?) {
         return Ok(());
     }
-    Err(Stop::Fatal("Timeout reached.".to_owned()))
+    Err(Stop::Unreached)
 }
 
 /// `%get-glob{glob}{}{delim}`: what lies in the tree under names of that form.

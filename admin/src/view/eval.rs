@@ -19,7 +19,7 @@ use crate::options::{Options, Timeout};
 const DEPTH_MAX: u32 = 150;
 
 /// Texts evaluated for one macro beyond which it is taken not to end.
-const STEPS_MAX: u32 = 2_000_000;
+const STEPS_MAX: u32 = 500_000;
 
 /// Length in bytes which no intermediate result may exceed.
 const RESULT_BYTES_MAX: usize = 64 << 20;
@@ -29,6 +29,8 @@ const RESULT_BYTES_MAX: usize = 64 << 20;
 pub enum Stop {
     /// It failed; the text for the operator.
     Fatal(String),
+    /// It waits for something which is not so in this snapshot.
+    Unreached,
     /// `%next{}`: on with the next round of the innermost loop.
     Next,
     /// `%last{}`: leave the innermost loop.
@@ -81,7 +83,7 @@ impl<'e> Eval<'e> {
             options,
             library,
             here,
-            vars: predefined(world, options, cmd, res),
+            vars: predefined(world, options, here, cmd, res),
             stderr: String::new(),
             changes: Vec::new(),
             calls: Vec::new(),
@@ -256,8 +258,15 @@ impl<'e> Eval<'e> {
 }
 
 /// The variables that are there from the beginning.
-fn predefined(world: &World<'_>, options: &Options, cmd: &str, res: &str) -> Scope {
+fn predefined(
+    world: &World<'_>,
+    options: &Options,
+    here: &Surroundings,
+    cmd: &str,
+    res: &str,
+) -> Scope {
     let host = &world.snap.host;
+    let real_host = here.real_host.as_ref().unwrap_or(host);
     let ip = options
         .own_ip
         .as_deref()
@@ -273,7 +282,7 @@ fn predefined(world: &World<'_>, options: &Options, cmd: &str, res: &str) -> Sco
         ("resdir", format!("/mars/resource-{res}")),
         ("mars", "/mars".to_owned()),
         ("host", host.clone()),
-        ("real_host", host.clone()),
+        ("real_host", real_host.clone()),
         ("ip", ip.to_owned()),
         ("timeout", timeout),
         ("window", options.window.to_string()),

@@ -19,6 +19,7 @@ mod amount;
 mod builtin;
 mod control;
 mod cursor;
+mod differences;
 mod errno;
 mod eval;
 mod features;
@@ -60,6 +61,8 @@ pub struct Viewed {
     pub output: Output,
     /// Path without `/mars/` and value, in order; empty unless a macro calls `%setlink{}`.
     pub changes: Vec<(String, String)>,
+    /// A macro waits for something which is not so yet: evaluate again with a newer snapshot, or report this result.
+    pub unreached: bool,
 }
 
 /// Runs a `view*` or `pretty*` command. `args` are the positional words, the command first.
@@ -120,12 +123,32 @@ pub fn macro_sources(with_primitives: bool) -> Vec<(String, String)> {
     all
 }
 
-/// One line about each name of the macro language: name, whether `view-<name>` works, what it gives. Sorted by name.
-pub fn macro_table() -> Vec<(String, bool, String)> {
-    let complex =
-        builtin::all().map(|(name, text)| (name.to_owned(), true, builtin::about(text).to_owned()));
-    let primitives =
-        primitive::table().map(|def| (def.name.clone(), def.view, def.about.to_owned()));
+/// One line about a name of the macro language.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NameLine {
+    /// The name behind `%`.
+    pub name: String,
+    /// Whether `view-<name>` works.
+    pub view: bool,
+    /// What it gives.
+    pub about: String,
+    /// In what it differs from the original, if it does.
+    pub differs: Option<&'static str>,
+    /// Whether it is a macro with a text of its own.
+    pub complex: bool,
+}
+
+/// One line about each name of the macro language, sorted by name.
+pub fn macro_table() -> Vec<NameLine> {
+    let line = |name: &str, view, about: &str, complex| NameLine {
+        name: name.to_owned(),
+        view,
+        about: about.to_owned(),
+        differs: differences::of(name),
+        complex,
+    };
+    let complex = builtin::all().map(|(name, text)| line(name, true, builtin::about(text), true));
+    let primitives = primitive::table().map(|def| line(&def.name, def.view, def.about, false));
     let mut all: Vec<_> = complex.chain(primitives).collect();
     all.sort();
     all
@@ -302,6 +325,10 @@ impl<'v> View<'v> {
             Ok(()) | Err(Stop::Abort | Stop::Return | Stop::Next | Stop::Last) => {
                 self.viewed.changes.append(&mut eval.changes);
                 Ok(text)
+            }
+            Err(Stop::Unreached) => {
+                self.viewed.unreached = true;
+                Err("Timeout reached.".to_owned())
             }
             Err(Stop::Fatal(reason)) => Err(reason),
         }

@@ -137,7 +137,7 @@ pub fn count_doing(eval: &Eval<'_>, word: Word) -> String {
     doing.count().to_string()
 }
 
-/// Succeeds when the state is reached; in a snapshot a wait ends as if its time were over.
+/// Ends the evaluation unless the state is reached; the caller comes again with a newer snapshot.
 pub fn wait_for(eval: &Eval<'_>, wanted: bool, word: Word, on: bool) -> Text {
     let value = if wanted {
         todo(eval, word)
@@ -147,7 +147,7 @@ pub fn wait_for(eval: &Eval<'_>, wanted: bool, word: Word, on: bool) -> Text {
     if is_true(&value) == on {
         return Ok(String::new());
     }
-    Err(Stop::Fatal("Timeout reached.".to_owned()))
+    Err(Stop::Unreached)
 }
 
 /// `%todo{word}`.

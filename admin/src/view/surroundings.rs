@@ -35,6 +35,8 @@ pub struct Surroundings {
     pub mounts: Vec<Mount>,
     /// The time of day here; unknown for a saved tree.
     pub wall: Option<Time>,
+    /// The host which this is, where another one is acted for.
+    pub real_host: Option<String>,
 }
 
 impl Surroundings {
@@ -46,6 +48,7 @@ impl Surroundings {
             zone: TimeZone::system(),
             mounts: if saved { Vec::new() } else { mounts() },
             wall: if saved { None } else { wall() },
+            real_host: None,
         }
     }
 
@@ -56,6 +59,7 @@ impl Surroundings {
             zone: TimeZone::UTC,
             mounts: Vec::new(),
             wall: None,
+            real_host: None,
         }
     }
 }
