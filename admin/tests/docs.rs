@@ -76,13 +76,25 @@ fn table() -> String {
             cell(verb.about)
         ));
     }
-    text.push_str("\n## Macros\n\nWith `view-<macro>` where that is said.\n\n| macro | view | what it gives |\n|---|---|---|\n");
-    for (name, is_viewable, about) in view::macro_table() {
-        let view = if is_viewable { "yes" } else { "" };
+    text.push_str(
+        "\n## Macros\n\nWith `view-<macro>` where that is said. Differences are under \"view and macros\".\n\n\
+         | macro | view | | what it gives |\n|---|---|---|---|\n",
+    );
+    for line in view::macro_table() {
+        let name = if line.name.is_empty() {
+            "(empty)"
+        } else {
+            &line.name
+        };
+        let view = if line.view { "yes" } else { "" };
+        let status = line
+            .differs
+            .map_or("same".to_owned(), |what| format!("different: {what}"));
         text.push_str(&format!(
-            "| `{}` | {view} | {} |\n",
-            cell(&name),
-            cell(&about)
+            "| `{}` | {view} | {} | {} |\n",
+            cell(name),
+            cell(&status),
+            cell(&line.about)
         ));
     }
     text
