@@ -1,14 +1,19 @@
 //! First copy and repair of a disk, with replay going on at the same time.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
+use bytes::Bytes;
 use node::job::{Bound, Ended, FetchJob, LoggerLimits, ReplayJob, Running, Site, SyncJob, SyncProgress};
 use node::worker::fetcher::fetch;
 use node::worker::replayer::replay;
+use node::ports::BoxFuture;
 use node::worker::replica::Replica;
+use node::worker::source::SyncSource;
 use node::worker::syncer::sync;
-use tree::{ReplayPos, key};
+use tokio::sync::Notify;
+use tree::{LogPos, ReplayPos, key};
 
 use crate::kit::{self, Machine, MemNet, alpha, beta, flush, log, res, soon, write};
 
@@ -138,6 +143,74 @@ async fn a_sync_under_load_with_replay_at_the_same_time_ends_with_equal_disks() 
     assert!(a.disk() == b.disk());
     let point: ReplayPos = b.keys.text(&key::syncpos(&res(), &beta())).expect("stored").parse().expect("good");
     assert!(point.clean() <= end.log.at(end.len));
+}
+
+/// A source that keeps the contents of a single block back until it is told to go on.
+struct SlowSource {
+    inner: Arc<dyn SyncSource>,
+    has_read: AtomicBool,
+    is_held: Notify,
+    go_on: Arc<Notify>,
+}
+
+impl SyncSource for SlowSource {
+    fn size(&self) -> u64 {
+        self.inner.size()
+    }
+    fn newest(&self) -> LogPos {
+        self.inner.newest()
+    }
+    fn read(&self, at: u64, len: u32) -> BoxFuture<'static, Result<Bytes, String>> {
+        self.has_read.store(len == 4096, Ordering::SeqCst);
+        self.inner.read(at, len)
+    }
+    fn settle(&self) -> BoxFuture<'static, Result<LogPos, String>> {
+        let settled = self.inner.settle();
+        if !self.has_read.swap(false, Ordering::SeqCst) {
+            return settled;
+        }
+        self.is_held.notify_one();
+        let go_on = self.go_on.clone();
+        Box::pin(async move {
+            go_on.notified().await;
+            settled.await
+        })
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_block_that_arrives_late_does_not_undo_what_replay_has_brought_meanwhile() {
+    let (a, b) = two(&[1; MIB], &[0; MIB]);
+    std::fs::write(b.disk_path(), [vec![0; 4096], vec![1; MIB - 4096]].concat()).expect("a disk");
+    let logger = a.primary(log(1, &alpha()), None, LoggerLimits::default()).await;
+    let source = Arc::new(SlowSource {
+        inner: logger.sync_source(),
+        has_read: AtomicBool::new(false),
+        is_held: Notify::new(),
+        go_on: Arc::default(),
+    });
+    *a.stock.source.lock() = Some(source.clone());
+    let (site, replica) = (b.site().await, b.replica().await);
+    let (mut fetcher, _) = following(&site, &replica);
+    let mut fetched = fetcher.progress();
+    write(&logger.device(), MIB as u64 - 512, &[1; 512]).await;
+    soon("the first record", fetched.wait_for(|p| p.durable.len > 0)).await.expect("it runs");
+    let mut replayer = replaying(&site, &replica);
+    let mut syncer = syncing(&site, &replica, 0);
+    soon("the question", source.is_held.notified()).await;
+
+    // The source has read the block; now the middle of it changes, and replay is faster than the answer.
+    write(&logger.device(), 1000, &[7; 500]).await;
+    let mut replayed = replayer.progress();
+    soon("replay", replayed.wait_for(|p| p.applied.offset == 576 + 568)).await.expect("it runs");
+    source.go_on.notify_one();
+    assert_eq!(soon("the sync", syncer.ended()).await, Ended::Done(None));
+    let mut expected = vec![1; MIB];
+    expected[1000..1500].fill(7);
+    assert!(b.disk() == expected);
+    let end = kit::done(soon("a release", logger.stop()).await);
+    assert_eq!(kit::done(soon("the fetch", fetcher.ended()).await), end);
+    assert_eq!(kit::done(soon("the replay", replayer.ended()).await), end);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
