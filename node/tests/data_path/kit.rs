@@ -1,7 +1,8 @@
 //! Hosts for tests: a directory each, keys in memory, real files and threads, channels in memory.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::io::{self, ErrorKind};
+use std::path::{Path as FilePath, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +18,7 @@ use node::worker::replica::Replica;
 use node::worker::shelf::Shelf;
 use node::worker::source::{Stock, SyncSource, serve};
 use parking_lot::Mutex;
-use storage::RealFs;
+use storage::{BlockFile, Extent, FreeSpace, Fs, OpenHow, RealFs};
 use tempfile::TempDir;
 use tokio::sync::mpsc;
 use transport::{Channel, ChannelRx, ChannelTx, Class, Incoming, Message, Net, NetError};
@@ -240,6 +241,7 @@ pub struct Machine {
     pub ports: Ports,
     pub keys: Arc<MemKeys>,
     pub stock: Arc<TestStock>,
+    pub faults: Arc<Faults>,
     net: Arc<MemNet>,
 }
 
@@ -255,12 +257,13 @@ impl Machine {
         let (door, mut visitors) = mpsc::unbounded_channel::<Incoming>();
         net.doors.lock().insert(here.clone(), door);
         let stock = Arc::new(TestStock::default());
+        let faults = Arc::new(Faults::default());
         let (_, nobody) = mpsc::unbounded_channel();
         let ports = Ports {
             clock: Arc::new(TestClock(tokio::time::Instant::now())),
             chance: Arc::new(NoChance),
             exec: Arc::new(RealExec::new()),
-            fs: Arc::new(RealFs),
+            fs: Arc::new(FaultyFs(faults.clone())),
             net: Arc::new(MemPort {
                 here: here.clone(),
                 net: net.clone(),
@@ -279,6 +282,7 @@ impl Machine {
             ports,
             keys,
             stock,
+            faults,
             net,
         }
     }
@@ -395,5 +399,90 @@ pub fn done(ended: Ended) -> ChainEnd {
     match ended {
         Ended::Done(Some(end)) => end,
         other => panic!("not done but {other}"),
+    }
+}
+
+/// Which calls on which files fail from now on.
+#[derive(Default)]
+pub struct Faults {
+    /// Writes to files whose path contains this fail.
+    pub write: Mutex<Option<(String, ErrorKind)>>,
+    /// Flushes of files whose path contains this fail.
+    pub flush: Mutex<Option<(String, ErrorKind)>>,
+}
+
+/// The real file system, except for [`Faults`].
+pub struct FaultyFs(pub Arc<Faults>);
+
+struct FaultyFile {
+    inner: Box<dyn BlockFile>,
+    path: String,
+    faults: Arc<Faults>,
+}
+
+fn fails(rule: &Mutex<Option<(String, ErrorKind)>>, path: &str) -> io::Result<()> {
+    match &*rule.lock() {
+        Some((part, kind)) if path.contains(part) => Err((*kind).into()),
+        _ => Ok(()),
+    }
+}
+
+impl Fs for FaultyFs {
+    fn open(&self, path: &FilePath, how: OpenHow) -> io::Result<Box<dyn BlockFile>> {
+        let inner = RealFs.open(path, how)?;
+        let (path, faults) = (path.display().to_string(), self.0.clone());
+        Ok(Box::new(FaultyFile { inner, path, faults }))
+    }
+    fn create_dir(&self, dir: &FilePath) -> io::Result<()> {
+        RealFs.create_dir(dir)
+    }
+    fn list(&self, dir: &FilePath) -> io::Result<Vec<String>> {
+        RealFs.list(dir)
+    }
+    fn rename(&self, from: &FilePath, to: &FilePath) -> io::Result<()> {
+        RealFs.rename(from, to)
+    }
+    fn remove(&self, path: &FilePath) -> io::Result<()> {
+        RealFs.remove(path)
+    }
+    fn sync_dir(&self, dir: &FilePath) -> io::Result<()> {
+        RealFs.sync_dir(dir)
+    }
+    fn len_of(&self, path: &FilePath) -> io::Result<Option<u64>> {
+        RealFs.len_of(path)
+    }
+    fn free_space(&self, path: &FilePath) -> io::Result<FreeSpace> {
+        RealFs.free_space(path)
+    }
+}
+
+impl BlockFile for FaultyFile {
+    fn read_at(&self, buf: &mut [u8], at: u64) -> io::Result<usize> {
+        self.inner.read_at(buf, at)
+    }
+    fn write_vectored_at(&self, bufs: &[io::IoSlice<'_>], at: u64) -> io::Result<()> {
+        fails(&self.faults.write, &self.path)?;
+        self.inner.write_vectored_at(bufs, at)
+    }
+    fn flush(&self) -> io::Result<()> {
+        fails(&self.faults.flush, &self.path)?;
+        self.inner.flush()
+    }
+    fn size(&self) -> io::Result<u64> {
+        self.inner.size()
+    }
+    fn set_size(&self, len: u64) -> io::Result<()> {
+        self.inner.set_size(len)
+    }
+    fn zero_range(&self, at: u64, len: u64) -> io::Result<()> {
+        fails(&self.faults.write, &self.path)?;
+        self.inner.zero_range(at, len)
+    }
+    fn punch_hole(&self, at: u64, len: u64) -> io::Result<()> {
+        fails(&self.faults.write, &self.path)?;
+        self.inner.punch_hole(at, len)
+    }
+    fn map(&self, at: u64, len: u64) -> io::Result<Vec<Extent>> {
+        self.inner.map(at, len)
     }
 }

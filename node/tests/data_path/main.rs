@@ -3,6 +3,7 @@
 //! What a power cut does to them is the business of the simulation; here a crash is what `kill -9` leaves behind.
 
 mod crash;
+mod failing;
 mod fetching;
 mod kit;
 mod logging;
