@@ -22,6 +22,7 @@ use parking_lot::{Mutex, RwLock};
 use storage::{Disk, DiskError, DiskOp, Extent};
 use tree::{LogPos, Resource};
 
+use crate::export::Buffers;
 use crate::ports::{Lane, Ports, blocking};
 
 /// An attached disk.
@@ -31,6 +32,8 @@ pub struct Replica {
     ports: Ports,
     disk: RwLock<Disk>,
     watched: Mutex<Watched>,
+    /// For what is read.
+    buffers: Buffers,
 }
 
 /// Ranges the syncer has asked the source for.
@@ -85,6 +88,7 @@ impl Replica {
             ports,
             disk: RwLock::new(disk),
             watched: Mutex::default(),
+            buffers: Buffers::default(),
         }))
     }
 
@@ -129,20 +133,20 @@ impl Replica {
     /// Reads without any waiting, on the thread that asks; `None` when that is not possible.
     pub(super) fn read_cached(&self, at: u64, len: usize) -> Option<Bytes> {
         let disk = self.disk.try_read()?;
-        let mut bytes = vec![0; len];
-        disk.read_cached(&mut bytes, at).then(|| bytes.into())
+        let mut bytes = self.buffers.take(len);
+        disk.read_cached(&mut bytes, at).then(|| bytes.freeze())
     }
 
-    /// Fills a buffer of `len` bytes from several places.
+    /// Fills a buffer of `len` bytes from several places: every byte, it may hold those of an earlier read.
     pub(super) async fn read_mixed(
         self: &Arc<Self>,
         len: usize,
         fill: impl FnOnce(&mut [u8], &Disk) -> Result<(), DiskError> + Send + 'static,
     ) -> Result<Bytes, ReplicaError> {
+        let mut bytes = self.buffers.take(len);
         self.on(self.read_lane(), move |disk| {
-            let mut bytes = vec![0; len];
             fill(&mut bytes, disk)?;
-            Ok(bytes.into())
+            Ok(bytes.freeze())
         })
         .await
     }
@@ -154,8 +158,8 @@ impl Replica {
         len: usize,
         with: impl FnOnce(&[u8]) -> T + Send + 'static,
     ) -> Result<T, ReplicaError> {
+        let mut bytes = self.buffers.take(len);
         self.on(self.read_lane(), move |disk| {
-            let mut bytes = vec![0; len];
             disk.read(&mut bytes, at)?;
             Ok(with(&bytes))
         })

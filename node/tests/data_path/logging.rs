@@ -27,6 +27,20 @@ async fn a_write_is_answered_at_once_and_read_back_before_it_is_anywhere() {
 }
 
 #[tokio::test]
+async fn a_large_read_shows_zeroes_and_not_what_an_earlier_read_left_in_memory() {
+    let machine = machine().await;
+    let logger = machine.primary(log(1, &alpha()), None, LoggerLimits::default()).await;
+    let device = logger.device();
+    let len = 256 << 10;
+    assert!(read(&device, 0, len).await == vec![0xaa; len as usize]);
+    // Not on the disk yet, so the next read is put together from both.
+    soon("zero", device.zero(1000, 100_000, false, false).wait()).await.expect("zero");
+    let mut expected = vec![0xaa; len as usize];
+    expected[1000..101_000].fill(0);
+    assert!(read(&device, 0, len).await == expected);
+}
+
+#[tokio::test]
 async fn a_release_leaves_everything_on_the_disk_and_equal_positions_in_the_keys() {
     let machine = machine().await;
     let logger = machine.primary(log(1, &alpha()), None, LoggerLimits::default()).await;

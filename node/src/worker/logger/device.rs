@@ -147,7 +147,7 @@ impl Shared {
                 match source {
                     Source::Disk => disk.read(part, range.start)?,
                     Source::Buffered(bytes) => part.copy_from_slice(bytes),
-                    Source::Zero => {}
+                    Source::Zero => part.fill(0),
                 }
             }
             Ok(())
