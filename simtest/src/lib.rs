@@ -3,9 +3,11 @@
 //! Time advances only when nobody can run; a seed and a commit reproduce a run exactly. Faults come in
 //! through the ports: [`clock`], [`exec`], [`disk`], [`net`], [`prng`].
 
+pub mod app;
 pub mod clock;
 pub mod disk;
 pub mod exec;
+pub mod history;
 pub mod host;
 pub mod net;
 pub mod prng;

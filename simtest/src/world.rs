@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tree::{Entry, Host, Issue, Stamp, Value};
 
+use crate::app::App;
 use crate::clock::BEGIN_NS;
 use crate::host::{Crash, SimHost};
 use crate::net::SimNet;
@@ -28,6 +29,8 @@ pub struct World {
     pub net: SimNet,
     /// All hosts, by name.
     pub hosts: BTreeMap<String, SimHost>,
+    /// All applications, by resource.
+    pub apps: BTreeMap<String, App>,
     began: tokio::time::Instant,
     cluster: String,
 }
@@ -42,6 +45,10 @@ pub fn run<T, F: Future<Output = T>>(seed: u64, show: bool, story: impl FnOnce(W
         Ok(runtime) => runtime,
         Err(e) => unreachable!("a runtime without I/O needs nothing from the system: {e}"),
     };
+    let _shown = show.then(|| {
+        let lines = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).without_time().with_ansi(false);
+        tracing::subscriber::set_default(lines.finish())
+    });
     let local = tokio::task::LocalSet::new();
     local.block_on(&runtime, async { story(World::new(seed, show)).await })
 }
@@ -54,6 +61,7 @@ impl World {
             trace: Trace::new(show),
             net: SimNet::new(Prng::new(seed, "network")),
             hosts: BTreeMap::new(),
+            apps: BTreeMap::new(),
             began: tokio::time::Instant::now(),
             cluster: format!("simulated_{seed}.000000000"),
         }
@@ -136,15 +144,29 @@ impl World {
     pub async fn start(&mut self, name: &str) -> anyhow::Result<()> {
         self.note(name, "starts");
         let net = self.net.clone();
-        match self.hosts.get_mut(name) {
-            Some(host) => host.start(&net).await,
-            None => anyhow::bail!("no host {name}"),
+        let Some(host) = self.hosts.get_mut(name) else { anyhow::bail!("no host {name}") };
+        host.start(&net).await?;
+        for app in self.apps.values() {
+            attend(app, name, host);
         }
+        Ok(())
+    }
+
+    /// An application for `res`, which does not write yet.
+    pub fn app(&mut self, res: &str, size: u64) -> App {
+        let chance = Prng::new(self.seed, &format!("application {res}"));
+        let app = App::new(res, size, chance, self.trace.clone());
+        for (name, host) in &self.hosts {
+            attend(&app, name, host);
+        }
+        self.apps.insert(res.to_owned(), app.clone());
+        app
     }
 
     /// Ends a host at once.
     pub fn crash(&mut self, name: &str, how: Crash) {
         self.note(name, &format!("crashes ({how:?})"));
+        self.apps.values().for_each(|app| app.leave(name));
         let net = self.net.clone();
         if let Some(host) = self.hosts.get_mut(name) {
             host.crash(&net, how);
@@ -158,6 +180,79 @@ impl World {
         if let Some(host) = self.hosts.get_mut(name) {
             host.stop(&net).await;
         }
+        self.apps.values().for_each(|app| app.leave(name));
+    }
+
+    /// Every promise that was broken so far.
+    pub fn broken(&self) -> Vec<String> {
+        self.apps.values().flat_map(App::broken).collect()
+    }
+
+    /// Is the device of `res` offered at a host?
+    pub fn shows(&self, name: &str, res: &str) -> bool {
+        let node = self.host(name).node();
+        node.is_some_and(|node| node.exports().names().iter().any(|n| n == res))
+    }
+
+    /// A planned handover as operators do it: the application closes the device, the role moves, the
+    /// application goes on.
+    ///
+    /// # Panics
+    /// When the command fails: a story has failed.
+    pub async fn hand_over(&self, res: &str, to: &str) {
+        let limit = Duration::from_secs(120);
+        let app = self.apps.get(res);
+        if let Some(app) = app {
+            app.rest();
+            assert!(self.run_until(limit, |_| app.is_closed()).await, "the application does not end");
+        }
+        self.must(to, &format!("marsadm primary {res}")).await;
+        if let Some(app) = app {
+            app.work();
+        }
+    }
+
+    /// Cuts the network between two hosts, both ways.
+    pub fn cut(&self, a: &str, b: &str) {
+        self.note(a, &format!("cut from {b}"));
+        self.net.cut(&self.host(a).name, &self.host(b).name);
+    }
+
+    /// Waits until nobody has the device open and all of `names` are up to date, stops them, and compares
+    /// their disks with each other and with what the application knows (invariants 16, 29, 44).
+    ///
+    /// # Panics
+    /// When they differ: a story has failed.
+    pub async fn must_be_equal(&mut self, res: &str, names: &[&str]) {
+        let minutes = Duration::from_secs(300);
+        if let Some(app) = self.apps.get(res).cloned() {
+            app.rest();
+            assert!(self.run_until(minutes, |_| app.is_closed()).await, "the application does not end");
+        }
+        for name in names {
+            let done = self.up_to_date(name, res, minutes).await;
+            assert!(done.is_ok(), "{done:?}");
+        }
+        // The primary first: what it still has to say arrives before the others stop.
+        self.run_for(Duration::from_secs(10)).await;
+        for name in names {
+            self.stop(name).await;
+        }
+        let first = self.host(names[0]).disk(res);
+        if let Some(app) = self.apps.get(res) {
+            let newest = app.check_newest(names[0], &first);
+            assert!(newest.is_ok(), "{}: {newest:?}", names[0]);
+        }
+        for name in names {
+            let differs = first.iter().zip(&self.host(name).disk(res)).position(|(a, b)| a != b);
+            assert_eq!(differs, None, "{name} differs from {} at this byte", names[0]);
+        }
+    }
+
+    /// For stories: no promise was broken.
+    pub fn must_be_sound(&self) {
+        let broken = self.broken();
+        assert!(broken.is_empty(), "{}", broken.join("\n"));
     }
 
     /// Types a command at a host; a host that is down answers with an error.
@@ -167,6 +262,9 @@ impl World {
             return Typed { exit: 1, stderr: format!("{name} is down"), ..Typed::default() };
         };
         self.note(name, &format!("# {command}"));
+        if command.contains(" primary ") && command.contains("--force") {
+            self.apps.values().for_each(|app| app.note_forced(name));
+        }
         let hub = node.hub().clone();
         let typed = typed::type_at(hub, host.clock.clone(), host.fs.clone(), command).await;
         self.note(name, &format!("= {} {}", typed.exit, typed.stderr.trim().replace('\n', " | ")));
@@ -206,6 +304,26 @@ impl World {
         typed.stdout.trim().to_owned()
     }
 
+    /// What every running host knows and wants about `res`, for people who look for a mistake.
+    pub fn explain(&self, res: &str) -> String {
+        let mut text = String::new();
+        for (name, host) in &self.hosts {
+            let Some(node) = host.node() else {
+                text += &format!("{name} is down\n");
+                continue;
+            };
+            for (path, entry) in node.keys().read().iter() {
+                if path.as_str().starts_with(&format!("resource-{res}/")) && !path.as_str().contains("/msg-") {
+                    text += &format!("{name}  {path} = {:?}\n", entry.value);
+                }
+            }
+            for (_, plan) in node.hub().plans() {
+                text += &format!("{name}  {plan:#?}\n");
+            }
+        }
+        text
+    }
+
     /// Waits until `view-diskstate` says `UpToDate` at a host.
     pub async fn up_to_date(&self, name: &str, res: &str, limit: Duration) -> Result<(), String> {
         let deadline = self.now() + limit;
@@ -215,10 +333,16 @@ impl World {
                 return Ok(());
             }
             if self.now() >= deadline {
-                return Err(format!("{name} is {state} after {limit:?}"));
+                return Err(format!("{name} is {state} after {limit:?}\n{}", self.explain(res)));
             }
             self.run_for(Duration::from_millis(500)).await;
         }
+    }
+}
+
+fn attend(app: &App, name: &str, host: &SimHost) {
+    if let Some(node) = host.node() {
+        app.attend(name, node.exports().clone());
     }
 }
 
