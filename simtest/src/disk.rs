@@ -131,6 +131,29 @@ impl SimFs {
         state.inodes.get(id).map(|i| i.durable.clone())
     }
 
+    /// Lets `look` see the bytes of a file: those a power cut would leave at least when `durable`, otherwise
+    /// those that are visible now. `None` when there is no such file.
+    pub fn bytes<T>(&self, path: &Path, durable: bool, look: impl FnOnce(&[u8]) -> T) -> Option<T> {
+        let state = self.state();
+        let names = if durable { &state.durable_names } else { &state.names };
+        let inode = state.inodes.get(names.get(path)?)?;
+        Some(look(if durable { &inode.durable } else { &inode.now }))
+    }
+
+    /// From now on only `bytes` more fit.
+    pub fn leave_room(&self, bytes: u64) {
+        let mut state = self.state();
+        state.capacity = state.used() + bytes;
+    }
+
+    /// No more faults that were planned, no fuse, and room again.
+    pub fn end_faults(&self, capacity: u64) {
+        let mut state = self.state();
+        state.faults.clear();
+        state.fuse = None;
+        state.capacity = capacity;
+    }
+
     /// Paths of all files below `dir`.
     pub fn files_below(&self, dir: &Path) -> Vec<PathBuf> {
         self.state()

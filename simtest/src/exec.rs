@@ -75,6 +75,11 @@ impl SimExec {
         self.inner.state().stalled_until.insert(medium, until);
     }
 
+    /// What is stalled goes on at once with its next call.
+    pub fn end_stalls(&self) {
+        self.inner.state().stalled_until.clear();
+    }
+
     /// The host has crashed: what has not run yet never runs.
     pub fn kill(&self) {
         let mut state = self.inner.state();

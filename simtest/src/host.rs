@@ -20,7 +20,7 @@ use crate::prng::Prng;
 /// State directory of every host, in its own file system.
 pub const STATE_DIR: &str = "/mars";
 /// Space of a host's file system unless a story says otherwise.
-const CAPACITY: u64 = 1 << 30;
+pub const CAPACITY: u64 = 1 << 30;
 
 /// How a host goes down.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,7 +52,7 @@ pub struct SimHost {
 
 impl SimHost {
     /// A host that has never run.
-    pub fn new(name: &Host, cluster: &str, began: tokio::time::Instant, seed: u64) -> SimHost {
+    pub fn new(name: &Host, cluster: &str, began: tokio::time::Instant, seed: u64, config: NodeConfig) -> SimHost {
         let chance = Prng::new(seed, &format!("host {name}"));
         let fs = SimFs::new(Prng::new(seed, &format!("disk {name}")), CAPACITY);
         SimHost {
@@ -63,7 +63,7 @@ impl SimHost {
             exec: None,
             node: None,
             chance,
-            config: config(),
+            config,
             cluster: cluster.to_owned(),
             starts: 0,
         }
@@ -157,7 +157,7 @@ impl SimHost {
 }
 
 /// Limits and intervals of simulated hosts: small logs, so that rotations happen.
-fn config() -> NodeConfig {
+pub fn config() -> NodeConfig {
     NodeConfig {
         rotate_bytes: 2 << 20,
         keep_logs: Duration::from_secs(60),

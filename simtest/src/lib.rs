@@ -11,6 +11,8 @@ pub mod history;
 pub mod host;
 pub mod net;
 pub mod prng;
+pub mod promises;
+pub mod random;
 pub mod trace;
 pub mod typed;
 pub mod world;

@@ -4,11 +4,13 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::Duration;
 
+use node::config::NodeConfig;
+use tokio::task::JoinSet;
 use tree::{Entry, Host, Issue, Stamp, Value};
 
 use crate::app::App;
 use crate::clock::BEGIN_NS;
-use crate::host::{Crash, SimHost};
+use crate::host::{self, Crash, SimHost};
 use crate::net::SimNet;
 use crate::prng::Prng;
 use crate::trace::Trace;
@@ -31,6 +33,10 @@ pub struct World {
     pub hosts: BTreeMap<String, SimHost>,
     /// All applications, by resource.
     pub apps: BTreeMap<String, App>,
+    /// Commands being typed, by host; they end with their host.
+    typing: BTreeMap<String, JoinSet<()>>,
+    counts: BTreeMap<String, u64>,
+    config: NodeConfig,
     began: tokio::time::Instant,
     cluster: String,
 }
@@ -62,6 +68,9 @@ impl World {
             net: SimNet::new(Prng::new(seed, "network")),
             hosts: BTreeMap::new(),
             apps: BTreeMap::new(),
+            typing: BTreeMap::new(),
+            counts: BTreeMap::new(),
+            config: host::config(),
             began: tokio::time::Instant::now(),
             cluster: format!("simulated_{seed}.000000000"),
         }
@@ -107,7 +116,8 @@ impl World {
     /// One more host: gets what joining gives it (cluster id, addresses) and starts.
     pub async fn join(&mut self, name: &str) -> anyhow::Result<()> {
         let host = Host::new(name)?;
-        let sim = SimHost::new(&host, &self.cluster, self.began, self.seed);
+        let config = self.config.clone();
+        let sim = SimHost::new(&host, &self.cluster, self.began, self.seed, config);
         let known = match self.running() {
             Some(member) => {
                 let node = self.hosts[&member].node().ok_or_else(|| anyhow::anyhow!("{member} is down"))?;
@@ -166,6 +176,7 @@ impl World {
     /// Ends a host at once.
     pub fn crash(&mut self, name: &str, how: Crash) {
         self.note(name, &format!("crashes ({how:?})"));
+        self.typing.remove(name);
         self.apps.values().for_each(|app| app.leave(name));
         let net = self.net.clone();
         if let Some(host) = self.hosts.get_mut(name) {
@@ -176,6 +187,7 @@ impl World {
     /// Stops a host in order.
     pub async fn stop(&mut self, name: &str) {
         self.note(name, "stops");
+        self.typing.remove(name);
         let net = self.net.clone();
         if let Some(host) = self.hosts.get_mut(name) {
             host.stop(&net).await;
@@ -276,6 +288,96 @@ impl World {
         let typed = self.type_at(name, command).await;
         assert_eq!(typed.exit, 0, "{name}# {command}\n{}{}", typed.stdout, typed.stderr);
         typed.stdout
+    }
+
+    /// Like [`World::must`], for worlds without people watching.
+    ///
+    /// # Errors
+    /// What the command printed when it failed.
+    pub async fn try_must(&self, name: &str, command: &str) -> Result<(), String> {
+        let typed = self.type_at(name, command).await;
+        match typed.exit {
+            0 => Ok(()),
+            exit => Err(format!("{name}# {command} exits with {exit}: {}", typed.stderr)),
+        }
+    }
+
+    /// Types a command at a host while the world goes on; nothing happens when the host is down.
+    pub fn type_later(&mut self, name: &str, command: &str) {
+        let host = self.host(name);
+        let Some(node) = host.node() else { return };
+        self.note(name, &format!("# {command} &"));
+        let (hub, clock, fs) = (node.hub().clone(), host.clock.clone(), host.fs.clone());
+        let (trace, began) = (self.trace.clone(), self.began);
+        let (name, command) = (name.to_owned(), command.to_owned());
+        let typing = self.typing.entry(name.clone()).or_default();
+        typing.spawn(async move {
+            let typed = typed::type_at(hub, clock, fs, &command).await;
+            let error = typed.stderr.trim().replace('\n', " | ");
+            trace.note(began.elapsed(), &name, &format!("= {} {command}: {error}", typed.exit));
+        });
+    }
+
+    /// Whatever is still being typed is broken off.
+    pub fn end_commands(&mut self) {
+        self.typing.clear();
+    }
+
+    /// Starts a host if it is down; one whose file system does not let it start stays down.
+    pub async fn start_again(&mut self, name: &str) {
+        if self.host(name).node().is_some() {
+            return;
+        }
+        if let Err(error) = self.start(name).await {
+            self.note(name, &format!("does not start: {error}"));
+            self.crash(name, Crash::Process);
+        }
+    }
+
+    /// Limits and intervals of all hosts that join from now on.
+    pub fn configure(&mut self, change: impl FnOnce(&mut NodeConfig)) {
+        change(&mut self.config);
+    }
+
+    /// Counts one more event of a kind.
+    pub fn count(&mut self, what: &str) {
+        *self.counts.entry(what.to_owned()).or_default() += 1;
+    }
+
+    /// What happened so far: own counts, storage, network, applications.
+    pub fn counts(&self) -> BTreeMap<String, u64> {
+        let mut counts = self.counts.clone();
+        let mut add = |what: &str, count: u64| *counts.entry(what.to_owned()).or_default() += count;
+        for host in self.hosts.values() {
+            let storage = host.fs.counts();
+            add("storage: calls that change", storage.changes);
+            add("storage: power cuts", storage.cuts);
+            add("storage: sectors lost or torn", storage.sectors_lost);
+            add("storage: names lost", storage.names_lost);
+            add("storage: calls that failed", storage.faults);
+            add("hosts: starts", host.starts());
+        }
+        let net = self.net.counts();
+        add("network: messages", net.messages);
+        add("network: repeated", net.repeated);
+        add("network: channels broken", net.broken);
+        for app in self.apps.values() {
+            let app = app.counts();
+            add("application: device opened and checked", app.opened);
+            add("application: changes", app.changes);
+            add("application: flushes", app.flushes);
+            add("application: reads checked", app.reads);
+            add("application: errors", app.errors);
+            add("application: unflushed changes lost", app.unflushed_lost);
+            add("application: histories forked by force", app.forks);
+        }
+        counts
+    }
+
+    /// Has the host a disk for the resource, as it believes itself?
+    pub fn is_member(&self, name: &str, res: &str) -> bool {
+        let node = self.host(name).node();
+        node.is_some_and(|node| node.keys().read().text(&format!("resource-{res}/data-{name}")).is_some())
     }
 
     /// `create-resource` at one host with a new empty disk, `join-resource` at the others.

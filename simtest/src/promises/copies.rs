@@ -1,0 +1,50 @@
+//! Nothing but durable bytes leaves a host, and a copy of a log is always a prefix of it (invariants 17
+//! and 20).
+
+use std::path::Path;
+
+use storage::log::HEADER_BYTES;
+use tree::LogName;
+
+use crate::host::STATE_DIR;
+use crate::world::World;
+
+/// Compares every copy of a log with what its creator would still have after a power cut.
+///
+/// # Errors
+/// A copy that has more than that, or something else.
+pub fn look(w: &World) -> Result<(), String> {
+    for (name, host) in &w.hosts {
+        for path in host.fs.files_below(Path::new(STATE_DIR)) {
+            let Some(log) = log_of(&path) else { continue };
+            let creator = log.creator.as_str();
+            let Some(source) = w.hosts.get(creator).filter(|_| creator != name) else { continue };
+            let Some(own) = source.fs.bytes(&path, true, <[u8]>::to_vec) else { continue };
+            let differs = host.fs.bytes(&path, false, |copy| first_difference(copy, &own)).flatten();
+            if let Some(at) = differs {
+                let at = at as u64;
+                return Err(format!(
+                    "{name} holds a byte of {log} at {at} - {HEADER_BYTES} which {creator} could lose or never wrote \
+                     (17, 20); durable there: {}",
+                    own.len()
+                ));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The log in this file; `None` for copies that grow aside and for other files.
+fn log_of(path: &Path) -> Option<LogName> {
+    let dir = path.parent()?.file_name()?.to_str()?;
+    dir.starts_with("resource-").then_some(())?;
+    path.file_name()?.to_str()?.parse().ok()
+}
+
+fn first_difference(copy: &[u8], own: &[u8]) -> Option<usize> {
+    let both = copy.len().min(own.len());
+    if copy[..both] == own[..both] {
+        return (copy.len() > both).then_some(both);
+    }
+    copy.iter().zip(own).position(|(a, b)| a != b)
+}

@@ -1,0 +1,34 @@
+//! What must hold: one file per promise, each with the numbers of the invariants it stands for
+//! (data-path reference, section 10).
+//!
+//! [`Watch`] looks at every step; [`trees`] and [`progress`] ask at the end, when all faults are over. What an
+//! application was promised is checked by the application itself (`app.rs`, `history.rs`).
+
+pub mod chain;
+pub mod copies;
+pub mod positions;
+pub mod progress;
+pub mod stamps;
+pub mod trees;
+
+use crate::world::World;
+
+/// Everything that is checked at every step, with what it has to remember.
+#[derive(Default)]
+pub struct Watch {
+    chain: chain::Chain,
+    stamps: stamps::Stamps,
+}
+
+impl Watch {
+    /// Looks once.
+    ///
+    /// # Errors
+    /// The promise that is broken, with all that is known about it.
+    pub fn look(&mut self, w: &World) -> Result<(), String> {
+        positions::look(w)?;
+        copies::look(w)?;
+        self.chain.look(w)?;
+        self.stamps.look(w)
+    }
+}

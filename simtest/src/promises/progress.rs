@@ -1,0 +1,29 @@
+//! Nothing is stuck once faults have ended: every replica becomes up to date within a bounded time, or shows
+//! the reason why not, and then it is one that only an operator can deal with (invariants 44 and 45).
+
+use node::plan::{Reason, ResourcePlan};
+use tree::Resource;
+
+use crate::world::World;
+
+/// Why a replica does not go on, as its host shows it.
+pub fn reason(w: &World, name: &str, res: &str) -> String {
+    let plan = w.host(name).node().and_then(|node| {
+        let res = Resource::new(res).ok()?;
+        node.hub().plans().remove(&res)
+    });
+    match plan {
+        None => "no plan".to_owned(),
+        Some(plan) => reasons(&plan).iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
+    }
+}
+
+fn reasons(plan: &ResourcePlan) -> Vec<&Reason> {
+    let all = [plan.replayer.reason(), plan.fetcher.reason(), plan.syncer.reason(), plan.disk.reason()];
+    all.into_iter().flatten().collect()
+}
+
+/// Is this a reason that only a command may do something about?
+pub fn is_for_operators(reason: &str) -> bool {
+    ["split brain", "missing for ever", "damaged", "creator says"].iter().any(|sign| reason.contains(sign))
+}

@@ -1,0 +1,144 @@
+//! The end of a random world: faults end, operators repair what only they may repair, and then everything
+//! has to become equal within a bounded time.
+
+use std::time::Duration;
+
+use super::{RES, Shape};
+use crate::app::App;
+use crate::host::CAPACITY;
+use crate::promises::{self, Watch};
+use crate::world::World;
+
+/// Everything that can go on by itself has done so after this time.
+const PATIENCE: Duration = Duration::from_secs(240);
+
+/// All faults end, all hosts run, all switches are on.
+pub async fn heal(w: &mut World, shape: &Shape) -> Result<(), String> {
+    w.note("", "all faults end");
+    w.net.heal();
+    w.end_commands();
+    for name in &shape.names {
+        let host = w.host(name);
+        host.fs.end_faults(CAPACITY);
+        host.clock.set_skew_ns(0);
+        if let Some(exec) = &host.exec {
+            exec.end_stalls();
+        }
+    }
+    for name in &shape.names {
+        if w.host(name).fs.is_off() {
+            w.crash(name, crate::host::Crash::Power);
+        }
+        w.start_again(name).await;
+    }
+    w.run_for(Duration::from_secs(40)).await;
+    for name in &shape.names {
+        w.type_at(name, &format!("marsadm up {RES} --timeout=20")).await;
+    }
+    Ok(())
+}
+
+/// Somebody is primary and all others follow, or the reason why not is one for operators, who act then.
+pub async fn until_up_to_date(w: &mut World, app: &App, shape: &Shape, watch: &mut Watch) -> Result<(), String> {
+    app.work();
+    join_again(w, shape).await;
+    let primary = find_primary(w, shape).await?;
+    for name in &shape.names {
+        if *name == primary || follows(w, name, watch).await? {
+            continue;
+        }
+        // Only a command may resolve a split brain or a hole; everything else has to heal by itself.
+        let why = promises::progress::reason(w, name, RES);
+        if !promises::progress::is_for_operators(&why) {
+            return Err(stuck(w, name, &why));
+        }
+        w.count("resolved by invalidate");
+        w.type_at(name, &format!("marsadm invalidate {RES} --timeout=60")).await;
+        if !follows(w, name, watch).await? {
+            let why = promises::progress::reason(w, name, RES);
+            return Err(stuck(w, name, &why));
+        }
+    }
+    Ok(())
+}
+
+fn stuck(w: &World, name: &str, why: &str) -> String {
+    w.note(name, &w.explain(RES));
+    format!("{name} does not become up to date (44): {why}")
+}
+
+/// Whoever has left the resource in the middle of something joins again.
+async fn join_again(w: &mut World, shape: &Shape) {
+    let disk = crate::host::SimHost::disk_path(RES);
+    for name in &shape.names {
+        if !w.is_member(name, RES) {
+            w.type_at(name, &format!("marsadm join-resource {RES} {} --timeout=60", disk.display())).await;
+        }
+    }
+}
+
+async fn follows(w: &mut World, name: &str, watch: &mut Watch) -> Result<bool, String> {
+    let deadline = w.now() + PATIENCE;
+    while w.now() < deadline {
+        watch.look(w)?;
+        if let Some(first) = w.broken().first() {
+            return Err(first.clone());
+        }
+        if w.view(name, "diskstate", RES).await == "UpToDate" {
+            return Ok(true);
+        }
+        w.run_for(Duration::from_secs(4)).await;
+    }
+    Ok(false)
+}
+
+/// The host that shows the device. When nobody does, operators try `primary` everywhere, then by force.
+async fn find_primary(w: &mut World, shape: &Shape) -> Result<String, String> {
+    let shown = |w: &World| shape.names.iter().any(|name| w.shows(name, RES));
+    w.run_until(Duration::from_secs(60), shown).await;
+    for force in [false, true] {
+        for name in &shape.names {
+            if let Some(name) = shape.names.iter().find(|name| w.shows(name, RES)) {
+                return Ok(name.clone());
+            }
+            if force {
+                w.count("repaired by force");
+                w.type_at(name, &format!("marsadm pause-fetch {RES}")).await;
+                w.type_at(name, &format!("marsadm primary {RES} --force --timeout=30")).await;
+                w.type_at(name, &format!("marsadm resume-fetch {RES}")).await;
+            } else {
+                w.type_at(name, &format!("marsadm primary {RES} --timeout=30")).await;
+            }
+            w.run_until(Duration::from_secs(20), shown).await;
+        }
+    }
+    w.note("", &w.explain(RES));
+    Err("nobody can be made primary, not even by force".to_owned())
+}
+
+/// Trees and disks have to be equal in the end.
+pub async fn compare(w: &mut World, app: &App, shape: &Shape) -> Result<(), String> {
+    app.rest();
+    if !w.run_until(Duration::from_secs(60), |_| app.is_closed()).await {
+        return Err("requests of the application are never answered (43)".to_owned());
+    }
+    let primary = shape.names.iter().find(|name| w.shows(name, RES));
+    let primary = primary.cloned().unwrap_or_else(|| shape.names[0].clone());
+    w.run_for(Duration::from_secs(20)).await;
+    promises::trees::must_converge(w).await?;
+    w.stop(&primary).await;
+    w.run_for(Duration::from_secs(15)).await;
+    for name in &shape.names {
+        if *name != primary {
+            w.stop(name).await;
+        }
+    }
+    let first = w.host(&primary).disk(RES);
+    app.check_newest(&primary, &first)?;
+    for name in &shape.names {
+        if w.host(name).disk(RES) != first {
+            return Err(format!("the disks of {name} and {primary} differ in the end (33, 44)"));
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,283 @@
+//! The trouble that happens in random worlds.
+
+use std::path::Path;
+use std::time::Duration;
+
+use super::{RES, Shape};
+use crate::disk::Fault;
+use crate::exec::Medium;
+use crate::host::{Crash, STATE_DIR, SimHost};
+use crate::net::Link;
+use crate::prng::Prng;
+use crate::world::World;
+
+/// One kind of trouble.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A daemon is killed and started again.
+    KillProcess,
+    /// The power of a host goes and comes back.
+    CutPower,
+    /// The power goes in the middle of some later storage call.
+    CutPowerLater,
+    /// A host is stopped in order, and started again later.
+    StopInOrder,
+    /// Two hosts do not hear each other.
+    CutPair,
+    /// One host does not hear another one.
+    CutOneWay,
+    /// A host is alone.
+    Isolate,
+    /// A link becomes slow and lossy.
+    SlowLink,
+    /// All channels between two hosts break.
+    ResetPair,
+    /// The network is repaired.
+    HealNetwork,
+    /// Storage of a host hangs for a while.
+    Stall,
+    /// The next writes or flushes of a log fail.
+    LogError,
+    /// The next call on a disk fails.
+    DiskError,
+    /// The file system of a host is full for a while.
+    FullDisk,
+    /// The clock of a host jumps.
+    ClockJump,
+    /// A planned handover, application closed first.
+    Handover,
+    /// `primary` typed anywhere, application or not.
+    PrimaryAnyhow,
+    /// A host is forced to be primary.
+    Failover,
+    /// Nobody shall be primary.
+    Secondary,
+    /// A switch is turned off or on.
+    Switches,
+    /// A replica is thrown away and copied afresh.
+    Invalidate,
+    /// A host leaves the resource and joins again.
+    LeaveAndJoin,
+    /// Logs are rotated and deleted by hand.
+    Logs,
+    /// A command that makes no sense.
+    WrongCommand,
+    /// Everything that is down is started, everything off is switched on.
+    Recover,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: &[Kind] = &[
+        Kind::KillProcess,
+        Kind::CutPower,
+        Kind::CutPowerLater,
+        Kind::StopInOrder,
+        Kind::CutPair,
+        Kind::CutOneWay,
+        Kind::Isolate,
+        Kind::SlowLink,
+        Kind::ResetPair,
+        Kind::HealNetwork,
+        Kind::Stall,
+        Kind::LogError,
+        Kind::DiskError,
+        Kind::FullDisk,
+        Kind::ClockJump,
+        Kind::Handover,
+        Kind::PrimaryAnyhow,
+        Kind::Failover,
+        Kind::Secondary,
+        Kind::Switches,
+        Kind::Invalidate,
+        Kind::LeaveAndJoin,
+        Kind::Logs,
+        Kind::WrongCommand,
+        Kind::Recover,
+    ];
+}
+
+/// One kind, by weight; [`Kind::Recover`] when nothing has any.
+pub fn pick(chance: &Prng, mix: &[(Kind, u64)]) -> Kind {
+    let all: u64 = mix.iter().map(|(_, weight)| weight).sum();
+    let mut drawn = chance.below(all);
+    for (kind, weight) in mix {
+        if drawn < *weight {
+            return *kind;
+        }
+        drawn -= weight;
+    }
+    Kind::Recover
+}
+
+/// Makes it happen.
+pub async fn cause(w: &mut World, shape: &Shape, kind: Kind) {
+    let names = &shape.names;
+    let name = names[w.chance.below(names.len() as u64) as usize].clone();
+    let other = names[w.chance.below(names.len() as u64) as usize].clone();
+    match kind {
+        Kind::KillProcess | Kind::CutPower | Kind::CutPowerLater | Kind::StopInOrder | Kind::Recover => {
+            hosts(w, kind, &name).await;
+        }
+        Kind::CutPair
+        | Kind::CutOneWay
+        | Kind::Isolate
+        | Kind::SlowLink
+        | Kind::ResetPair
+        | Kind::HealNetwork => network(w, shape, kind, &name, &other),
+        Kind::Stall | Kind::LogError | Kind::DiskError | Kind::FullDisk | Kind::ClockJump => {
+            storage(w, kind, &name);
+        }
+        _ => operators(w, kind, &name).await,
+    }
+}
+
+async fn hosts(w: &mut World, kind: Kind, name: &str) {
+    match kind {
+        Kind::KillProcess => w.crash(name, Crash::Process),
+        Kind::CutPower => w.crash(name, Crash::Power),
+        Kind::CutPowerLater => {
+            let calls = w.chance.below(400);
+            w.note(name, &format!("power goes after {calls} storage calls"));
+            w.host(name).fs.cut_power_after(calls);
+            let host = name.to_owned();
+            w.run_until(Duration::from_secs(20), |w| w.host(&host).fs.is_off()).await;
+            w.crash(name, Crash::Power);
+        }
+        Kind::StopInOrder => w.stop(name).await,
+        _ => return recover(w).await,
+    }
+    if w.chance.chance(700) {
+        w.run_for(Duration::from_millis(w.chance.below(8_000))).await;
+        w.start_again(name).await;
+    }
+}
+
+async fn recover(w: &mut World) {
+    let names: Vec<String> = w.hosts.keys().cloned().collect();
+    for name in names {
+        w.start_again(&name).await;
+        w.type_later(&name, &format!("marsadm up {RES}"));
+    }
+}
+
+fn network(w: &World, shape: &Shape, kind: Kind, name: &str, other: &str) {
+    w.note(name, &format!("{kind:?} {other}"));
+    let (a, b) = (&w.host(name).name, &w.host(other).name);
+    match kind {
+        Kind::CutPair => w.net.cut(a, b),
+        Kind::CutOneWay => w.net.cut_one_way(a, b),
+        Kind::Isolate => {
+            for peer in &shape.names {
+                w.net.cut(a, &w.host(peer).name);
+            }
+        }
+        Kind::SlowLink => {
+            let link = Link {
+                delay: Duration::from_millis(w.chance.below(300)),
+                jitter: Duration::from_millis(w.chance.below(200)),
+                loss_permille: w.chance.below(300),
+                bandwidth: w.chance.below(4) * (64 << 10),
+            };
+            w.net.set_link(a, b, link);
+        }
+        Kind::ResetPair => w.net.reset(a, b),
+        _ => w.net.heal(),
+    }
+}
+
+fn storage(w: &World, kind: Kind, name: &str) {
+    let host = w.host(name);
+    let fault = match w.chance.below(3) {
+        0 => Fault::ReadError,
+        1 => Fault::WriteError,
+        _ => Fault::FlushError,
+    };
+    match kind {
+        Kind::Stall => {
+            let medium = match w.chance.below(3) {
+                0 => Medium::Log,
+                1 => Medium::Disk,
+                _ => Medium::Tree,
+            };
+            let pause = Duration::from_millis(w.chance.below(30_000));
+            w.note(name, &format!("{medium:?} stalls for {pause:?}"));
+            if let Some(exec) = &host.exec {
+                exec.stall(medium, pause);
+            }
+        }
+        Kind::LogError => {
+            w.note(name, &format!("log: {fault:?}"));
+            host.fs.plan_fault(&Path::new(STATE_DIR).join("resource-data"), fault);
+        }
+        Kind::DiskError => {
+            w.note(name, &format!("disk: {fault:?}"));
+            host.fs.plan_fault(&SimHost::disk_path(RES), fault);
+        }
+        Kind::FullDisk => {
+            let room = w.chance.below(300 << 10);
+            w.note(name, &format!("{room} bytes left"));
+            host.fs.leave_room(room);
+        }
+        _ => {
+            let skew = w.chance.between(0, 7_200_000) as i64 - 3_600_000;
+            w.note(name, &format!("clock is {skew} ms off"));
+            host.clock.set_skew_ns(skew * 1_000_000);
+        }
+    }
+}
+
+async fn operators(w: &mut World, kind: Kind, name: &str) {
+    let disk = SimHost::disk_path(RES);
+    let disk = disk.display();
+    match kind {
+        Kind::Handover => handover(w, name).await,
+        Kind::PrimaryAnyhow => w.type_later(name, "marsadm primary data --timeout=30"),
+        Kind::Failover => {
+            for command in ["pause-fetch data", "primary data --force --timeout=20", "resume-fetch data"] {
+                w.type_at(name, &format!("marsadm {command}")).await;
+            }
+        }
+        Kind::Secondary => w.type_later(name, "marsadm secondary data --timeout=30"),
+        Kind::Switches => {
+            let verbs = [
+                "pause-replay", "resume-replay", "pause-sync", "resume-sync", "pause-fetch", "resume-fetch",
+                "detach", "attach", "down", "up", "up",
+            ];
+            if let Some(verb) = w.chance.pick(&verbs) {
+                w.type_later(name, &format!("marsadm {verb} data --timeout=30"));
+            }
+        }
+        Kind::Invalidate => w.type_later(name, "marsadm invalidate data --timeout=30"),
+        Kind::LeaveAndJoin => {
+            let left = w.type_at(name, "marsadm leave-resource data --timeout=20").await;
+            w.run_for(Duration::from_millis(w.chance.below(5_000))).await;
+            if left.exit == 0 {
+                w.type_at(name, &format!("marsadm join-resource data {disk} --timeout=20")).await;
+            }
+        }
+        Kind::Logs => {
+            let verbs = ["log-rotate", "log-delete-all", "cron", "log-purge-all", "log-delete"];
+            if let Some(verb) = w.chance.pick(&verbs) {
+                w.type_later(name, &format!("marsadm {verb} data --timeout=20"));
+            }
+        }
+        _ => {
+            let commands = [
+                "primary nosuch", "invalidate", "detach data data2", "log-rotate nosuch", "primary data --forec",
+                "create-resource data /disk-data", "delete-resource data", "view all", "view-diskstate", "secondary",
+            ];
+            if let Some(command) = w.chance.pick(&commands) {
+                w.type_later(name, &format!("marsadm {command} --timeout=10"));
+            }
+        }
+    }
+}
+
+async fn handover(w: &mut World, name: &str) {
+    let Some(app) = w.apps.get(RES).cloned() else { return };
+    app.rest();
+    w.run_until(Duration::from_secs(20), |_| app.is_closed()).await;
+    w.type_at(name, "marsadm primary data --timeout=30").await;
+    app.work();
+}
