@@ -5,6 +5,8 @@
 //! them at once and stores them with a later one, at the latest after [`LAZY_STORED_AFTER`].
 //! Horizons are stored after the entries they speak of, the clock lease before it is used.
 
+mod medium;
+
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -17,7 +19,7 @@ use tree::knowledge::{Applied, Sifted};
 use tree::{Delta, Entry, Issue, Path, Push, Replacement, Stamp, Value};
 
 use super::{KeyService, Shared, Storage};
-use crate::ports::{KeysError, Lane, Ports, blocking};
+use crate::ports::{KeysError, Ports};
 
 /// Lazy entries reach the medium at the latest after this time.
 const LAZY_STORED_AFTER: Duration = Duration::from_secs(5);
@@ -183,63 +185,6 @@ impl Task {
         self.renew_lease().await;
     }
 
-    /// The lost entries and the new horizons are stored: after a restart the tree is whole.
-    async fn tell_whole(&mut self) {
-        let store = self.store.clone();
-        let tell = move || store.lock().resynced();
-        match blocking(&*self.ports.exec, &Lane::Tree, tell).await {
-            Some(Ok(())) => self.lossy = false,
-            Some(Err(error)) => tracing::warn!(%error, "the store still counts as incomplete"),
-            None => {}
-        }
-    }
-
-    /// The floor is stored: the forgotten deletions leave the store with the next flush.
-    fn remove_forgotten(&mut self) {
-        let forgotten = std::mem::take(&mut self.forgotten);
-        let shared = self.shared.lock();
-        let gone = forgotten
-            .into_iter()
-            .filter(|path| shared.knowledge.tree().get(path).is_none());
-        self.unsaved.extend(gone.map(|path| (path, None)));
-        drop(shared);
-        if !self.unsaved.is_empty() {
-            self.wait_for_company();
-        }
-    }
-
-    /// Another tree takes the place of this one: stored in one step, then its horizons, then shown.
-    async fn replace(&mut self, replacement: Replacement) -> Result<(), KeysError> {
-        let waiting = std::mem::take(&mut self.unsaved);
-        let old = self.shared.lock().knowledge.clone();
-        let changes = replacement.changes(&old);
-        let mut all = waiting.clone();
-        all.extend(changes.iter().cloned());
-        if let Err(error) = self.commit(all).await {
-            self.unsaved = waiting;
-            self.wait_for_company();
-            return Err(error);
-        }
-        self.forgotten.clear();
-        let new = replacement.finish(&old);
-        if let Ok(bytes) = rmp_serde::to_vec_named(&new.saved()) {
-            self.write_small(self.horizons.clone(), bytes).await?;
-        }
-        let mut shared = self.shared.lock();
-        shared.knowledge = new;
-        for (path, entry) in changes {
-            if let Some(entry) = entry {
-                shared.clock.observe(entry.stamp.ns.max(entry.issue.nr));
-            }
-            shared.generation += 1;
-            let generation = shared.generation;
-            shared.changes.push_at(generation, path);
-        }
-        drop(shared);
-        self.announce();
-        Ok(())
-    }
-
     /// Stamps or sifts one request.
     async fn prepare(&mut self, work: Work) -> Result<Option<Prepared>, KeysError> {
         match work {
@@ -381,105 +326,6 @@ impl Task {
                 Err(needed) => self.store_lease(needed.upto).await?,
             }
         }
-    }
-
-    async fn renew_lease(&mut self) {
-        let wall = self.ports.clock.wall_ns();
-        let soon = self.shared.lock().clock.lease_wanted_soon(wall);
-        if let Some(upto) = soon
-            && let Err(error) = self.store_lease(upto).await
-        {
-            tracing::warn!(%error, "the clock lease was not renewed");
-        }
-    }
-
-    async fn store_lease(&mut self, upto: u64) -> Result<(), KeysError> {
-        self.write_small(self.lease.clone(), format!("{upto}\n").into_bytes())
-            .await?;
-        self.shared.lock().clock.lease_stored(upto);
-        Ok(())
-    }
-
-    /// Stores what has been seen of others, now and then: an old copy costs some entries sent again.
-    /// Says whether the stored copy is that of this moment.
-    async fn store_horizons(&mut self, now: bool) -> bool {
-        let mono = self.ports.clock.mono();
-        let due = now || mono >= self.horizons_due;
-        let saved = self.shared.lock().knowledge.saved();
-        let Ok(bytes) = rmp_serde::to_vec_named(&saved) else {
-            return false;
-        };
-        if !due || bytes == self.horizons_stored {
-            return due;
-        }
-        self.horizons_due = mono + HORIZONS_STORED_EVERY;
-        match self.write_small(self.horizons.clone(), bytes.clone()).await {
-            Ok(()) => self.horizons_stored = bytes,
-            Err(error) => {
-                tracing::warn!(%error, "horizons were not stored");
-                return false;
-            }
-        }
-        true
-    }
-
-    async fn write_small(&self, path: PathBuf, bytes: Vec<u8>) -> Result<(), KeysError> {
-        let fs = self.ports.fs.clone();
-        let write = move || {
-            storage::write_small(&*fs, &path, &bytes)
-                .map_err(|error| KeysError::Store(format!("{}: {error}", path.display())))
-        };
-        blocking(&*self.ports.exec, &Lane::Tree, write)
-            .await
-            .ok_or(KeysError::Stopping)?
-    }
-
-    /// Makes everything durable that waits for it.
-    async fn store(&mut self, ready: &[Prepared]) -> Result<(), KeysError> {
-        self.unsaved_since = None;
-        let waiting = std::mem::take(&mut self.unsaved);
-        let mut all = waiting.clone();
-        self.add(&mut all, ready);
-        let result = self.commit(all).await;
-        if result.is_err() {
-            self.unsaved = waiting;
-            self.wait_for_company();
-        }
-        result
-    }
-
-    /// One durable step.
-    async fn commit(&self, all: ToStore) -> Result<(), KeysError> {
-        if all.is_empty() {
-            return Ok(());
-        }
-        let store = self.store.clone();
-        let batch: Vec<(Path, Option<Entry>)> = all.into_iter().collect();
-        let write = move || {
-            store
-                .lock()
-                .commit(&batch)
-                .map_err(|error| error.to_string())
-        };
-        blocking(&*self.ports.exec, &Lane::Tree, write)
-            .await
-            .ok_or(KeysError::Stopping)?
-            .map_err(KeysError::Store)
-    }
-
-    /// Shown now, stored later.
-    fn remember(&mut self, ready: &[Prepared]) {
-        let mut waiting = std::mem::take(&mut self.unsaved);
-        self.add(&mut waiting, ready);
-        self.unsaved = waiting;
-        if !self.unsaved.is_empty() {
-            self.wait_for_company();
-        }
-    }
-
-    fn wait_for_company(&mut self) {
-        let now = self.ports.clock.mono();
-        self.unsaved_since.get_or_insert(now);
     }
 
     /// Adds what will be newer than what the tree holds.

@@ -1,0 +1,169 @@
+//! What the writer puts on the medium, and in which order.
+//!
+//! Entries before the horizons that speak of them; the floor of forgotten deletions before they leave the store; the
+//! clock lease before it is used; the mark of a lossy store last.
+
+use std::path::PathBuf;
+
+use tree::{Entry, Path, Replacement};
+
+use super::{HORIZONS_STORED_EVERY, Prepared, Task, ToStore};
+use crate::ports::{KeysError, Lane, blocking};
+
+impl Task {
+    /// Makes everything durable that waits for it.
+    pub(super) async fn store(&mut self, ready: &[Prepared]) -> Result<(), KeysError> {
+        self.unsaved_since = None;
+        let waiting = std::mem::take(&mut self.unsaved);
+        let mut all = waiting.clone();
+        self.add(&mut all, ready);
+        let result = self.commit(all).await;
+        if result.is_err() {
+            self.unsaved = waiting;
+            self.wait_for_company();
+        }
+        result
+    }
+
+    /// Shown now, stored later.
+    pub(super) fn remember(&mut self, ready: &[Prepared]) {
+        let mut waiting = std::mem::take(&mut self.unsaved);
+        self.add(&mut waiting, ready);
+        self.unsaved = waiting;
+        if !self.unsaved.is_empty() {
+            self.wait_for_company();
+        }
+    }
+
+    pub(super) fn wait_for_company(&mut self) {
+        let now = self.ports.clock.mono();
+        self.unsaved_since.get_or_insert(now);
+    }
+
+    /// One durable step.
+    async fn commit(&self, all: ToStore) -> Result<(), KeysError> {
+        if all.is_empty() {
+            return Ok(());
+        }
+        let store = self.store.clone();
+        let batch: Vec<(Path, Option<Entry>)> = all.into_iter().collect();
+        let write = move || {
+            store
+                .lock()
+                .commit(&batch)
+                .map_err(|error| error.to_string())
+        };
+        blocking(&*self.ports.exec, &Lane::Tree, write)
+            .await
+            .ok_or(KeysError::Stopping)?
+            .map_err(KeysError::Store)
+    }
+
+    /// Another tree takes the place of this one: stored in one step, then its horizons, then shown.
+    pub(super) async fn replace(&mut self, replacement: Replacement) -> Result<(), KeysError> {
+        let waiting = std::mem::take(&mut self.unsaved);
+        let old = self.shared.lock().knowledge.clone();
+        let changes = replacement.changes(&old);
+        let mut all = waiting.clone();
+        all.extend(changes.iter().cloned());
+        if let Err(error) = self.commit(all).await {
+            self.unsaved = waiting;
+            self.wait_for_company();
+            return Err(error);
+        }
+        self.forgotten.clear();
+        let new = replacement.finish(&old);
+        if let Ok(bytes) = rmp_serde::to_vec_named(&new.saved()) {
+            self.write_small(self.horizons.clone(), bytes).await?;
+        }
+        let mut shared = self.shared.lock();
+        shared.knowledge = new;
+        for (path, entry) in changes {
+            if let Some(entry) = entry {
+                shared.clock.observe(entry.stamp.ns.max(entry.issue.nr));
+            }
+            shared.generation += 1;
+            let generation = shared.generation;
+            shared.changes.push_at(generation, path);
+        }
+        drop(shared);
+        self.announce();
+        Ok(())
+    }
+
+    /// The floor is stored: the forgotten deletions leave the store with the next flush.
+    pub(super) fn remove_forgotten(&mut self) {
+        let forgotten = std::mem::take(&mut self.forgotten);
+        let shared = self.shared.lock();
+        let gone = forgotten
+            .into_iter()
+            .filter(|path| shared.knowledge.tree().get(path).is_none());
+        self.unsaved.extend(gone.map(|path| (path, None)));
+        drop(shared);
+        if !self.unsaved.is_empty() {
+            self.wait_for_company();
+        }
+    }
+
+    /// The lost entries and the new horizons are stored: after a restart the tree is whole.
+    pub(super) async fn tell_whole(&mut self) {
+        let store = self.store.clone();
+        let tell = move || store.lock().resynced();
+        match blocking(&*self.ports.exec, &Lane::Tree, tell).await {
+            Some(Ok(())) => self.lossy = false,
+            Some(Err(error)) => tracing::warn!(%error, "the store still counts as incomplete"),
+            None => {}
+        }
+    }
+
+    /// Stores what has been seen of others, now and then: an old copy costs some entries sent again.
+    /// Says whether the stored copy is that of this moment.
+    pub(super) async fn store_horizons(&mut self, now: bool) -> bool {
+        let mono = self.ports.clock.mono();
+        let due = now || mono >= self.horizons_due;
+        let saved = self.shared.lock().knowledge.saved();
+        let Ok(bytes) = rmp_serde::to_vec_named(&saved) else {
+            return false;
+        };
+        if !due || bytes == self.horizons_stored {
+            return due;
+        }
+        self.horizons_due = mono + HORIZONS_STORED_EVERY;
+        match self.write_small(self.horizons.clone(), bytes.clone()).await {
+            Ok(()) => self.horizons_stored = bytes,
+            Err(error) => {
+                tracing::warn!(%error, "horizons were not stored");
+                return false;
+            }
+        }
+        true
+    }
+
+    pub(super) async fn renew_lease(&mut self) {
+        let wall = self.ports.clock.wall_ns();
+        let soon = self.shared.lock().clock.lease_wanted_soon(wall);
+        if let Some(upto) = soon
+            && let Err(error) = self.store_lease(upto).await
+        {
+            tracing::warn!(%error, "the clock lease was not renewed");
+        }
+    }
+
+    pub(super) async fn store_lease(&mut self, upto: u64) -> Result<(), KeysError> {
+        self.write_small(self.lease.clone(), format!("{upto}\n").into_bytes())
+            .await?;
+        self.shared.lock().clock.lease_stored(upto);
+        Ok(())
+    }
+
+    async fn write_small(&self, path: PathBuf, bytes: Vec<u8>) -> Result<(), KeysError> {
+        let fs = self.ports.fs.clone();
+        let write = move || {
+            storage::write_small(&*fs, &path, &bytes)
+                .map_err(|error| KeysError::Store(format!("{}: {error}", path.display())))
+        };
+        blocking(&*self.ports.exec, &Lane::Tree, write)
+            .await
+            .ok_or(KeysError::Stopping)?
+    }
+}
