@@ -13,6 +13,8 @@ use crate::nbd::NbdClient;
 
 const RESOURCE: &str = "data";
 const MIB: u64 = 1 << 20;
+/// What the application writes in each phase of replication.
+const PHASE_MIB: u64 = 32;
 /// Longest wait for a replica to become up to date, or for a device to appear.
 const SETTLE_WITHIN: Duration = Duration::from_secs(60);
 
@@ -99,9 +101,11 @@ impl Demo {
 
     fn more_writes(&mut self, at: usize, why: &str) -> Result<()> {
         say(&format!("Replication: {why}."));
-        self.writes(at, 32, "application writes")?;
+        let before = last_position(&self.hosts[at])?;
+        self.writes(at, PHASE_MIB, "application writes")?;
+        let goal = self.reported_end(at, before)?;
         for i in (0..self.hosts.len()).filter(|i| *i != at) {
-            self.watch_replay(at, i)?;
+            self.watch_replay(goal, i)?;
             self.wait_up_to_date(i)?;
         }
         Ok(())
@@ -170,9 +174,21 @@ impl Demo {
         Ok(())
     }
 
-    fn watch_replay(&self, primary: usize, i: usize) -> Result<()> {
+    /// End of the log of the primary once it has reported what was written behind `before`.
+    fn reported_end(&self, primary: usize, before: (u64, u64)) -> Result<(u64, u64)> {
+        let host = &self.hosts[primary];
+        let least = (before.0, before.1 + PHASE_MIB * MIB);
+        let mut end = before;
+        wait(|| {
+            end = last_position(host)?;
+            Ok(end >= least)
+        })
+        .with_context(|| format!("report of {}\n{}", host.name(), host.log_tail()))?;
+        Ok(end)
+    }
+
+    fn watch_replay(&self, goal: (u64, u64), i: usize) -> Result<()> {
         let host = &self.hosts[i];
-        let goal = last_position(&self.hosts[primary])?;
         let bar = bar(goal.1.max(1), &format!("{} replays", host.name()));
         wait(|| {
             let here = last_position(host)?;

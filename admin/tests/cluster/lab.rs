@@ -13,6 +13,9 @@ pub const RES: &str = "data";
 /// Longest wait for anything to settle on a loaded machine.
 pub const SETTLE: Duration = Duration::from_secs(90);
 
+/// Longer than the pause between two reports of a logger.
+const REPORTS_REST: Duration = Duration::from_millis(2_500);
+
 /// Some hosts, their disks, and the runtime for clients.
 pub struct Lab {
     // Before the directory, so that the daemons end before their files go.
@@ -26,20 +29,15 @@ pub struct Lab {
 impl Lab {
     /// A running cluster of `names`, talking to each other directly.
     pub fn new(names: &[&str], size: u64) -> Lab {
-        Lab::build(names, size, &[], false)
-    }
-
-    /// The same with flags for every daemon.
-    pub fn with_flags(names: &[&str], size: u64, flags: &[&str]) -> Lab {
-        Lab::build(names, size, flags, false)
+        Lab::build(names, size, false)
     }
 
     /// A running cluster whose hosts reach each other only through proxies that can cut and delay.
     pub fn behind_proxies(names: &[&str], size: u64) -> Lab {
-        Lab::build(names, size, &[], true)
+        Lab::build(names, size, true)
     }
 
-    fn build(names: &[&str], size: u64, flags: &[&str], proxied: bool) -> Lab {
+    fn build(names: &[&str], size: u64, proxied: bool) -> Lab {
         let dir = tempfile::tempdir().expect("temporary directory");
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -49,11 +47,7 @@ impl Lab {
         let mars = Path::new(env!("CARGO_BIN_EXE_mars"));
         let mut hosts: Vec<Host> = names
             .iter()
-            .map(|n| {
-                Host::new(mars, dir.path(), n)
-                    .expect("host")
-                    .with_flags(flags)
-            })
+            .map(|n| Host::new(mars, dir.path(), n).expect("host"))
             .collect();
         let proxies = proxied.then(|| {
             let ports: Vec<u16> = names
@@ -199,10 +193,26 @@ impl Lab {
 
     /// Waits until host `i` has replayed everything that the primary `p` has in its log now.
     pub fn wait_replayed(&self, p: usize, i: usize) {
-        self.wait(&format!("{} replays what {} has", self.hosts[i].name(), self.hosts[p].name()), || {
-            let (goal, have) = (self.replay_pos(p), self.replay_pos(i));
-            matches!((goal, have), (Some(g), Some(h)) if h.log == g.log && h.dirty == 0 && h.offset >= g.offset + g.dirty)
+        let (primary, secondary) = (self.hosts[p].name(), self.hosts[i].name());
+        let goal = self.settled_end(p);
+        self.wait(&format!("{secondary} replays what {primary} has"), || {
+            self.replay_pos(i)
+                .is_some_and(|have| (have.log.seq, have.offset) >= goal && have.dirty == 0)
         });
+    }
+
+    /// End of what host `p` has written, once its reports (one every two seconds) have come to rest.
+    fn settled_end(&self, p: usize) -> (u64, u64) {
+        let end = || self.replay_pos(p).map(|r| (r.log.seq, r.offset + r.dirty));
+        let (mut last, mut since) = (end(), now());
+        self.wait("the primary's reports come to rest", || {
+            let seen = end();
+            if seen != last {
+                (last, since) = (seen, now());
+            }
+            since.elapsed() > REPORTS_REST
+        });
+        last.expect("the primary reports its position")
     }
 
     /// How far host `i` says its disk has come.
