@@ -135,17 +135,19 @@ fn role_is_stable(s: &mut Session<'_>, res: &str) -> Result<(), Refusal> {
     ))
 }
 
+/// What this host reports must have been said after the last change of the designation. Its indicators keep their stamps as long as
+/// they do not change, its heartbeat does not.
 fn reports_are_settled(s: &Session<'_>, res: &str) -> bool {
     let (host, now, half) = (&s.host, s.tree.now, s.options.window / 2);
     let Some(designated_at) = s.tree.stamp(&of(res, "primary")) else {
         return true;
     };
     let report = s.tree.stamp(&of(res, format!("actual-{host}/is-primary")));
-    let beat = s.tree.stamp(&format!("actual-{host}/time"));
-    let reported = report.max(beat);
+    let reported = report.max(s.tree.stamp(&format!("actual-{host}/time")));
     // A host acted for (`--host=`) may be dead for good; then only the age of the designation can tell.
-    let fresh = reported.is_some_and(|at| at.is_recent(now, half)) || s.host != s.real_host;
-    fresh && (!designated_at.is_recent(now, half) || report.is_some_and(|at| at > designated_at))
+    let is_alive = reported.is_some_and(|at| at.is_recent(now, half)) || s.host != s.real_host;
+    let has_seen_it = s.host == s.real_host && reported.is_some_and(|at| at > designated_at);
+    is_alive && (has_seen_it || !designated_at.is_recent(now, half))
 }
 
 /// A sync has to be possible: somebody is designated, and has room for its logs.

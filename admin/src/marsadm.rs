@@ -85,12 +85,12 @@ pub fn run(
 
 /// The words taken apart, or the exit code when they have been answered already.
 fn understand(words: &[String], console: &mut dyn Console) -> Result<Parsed, u32> {
-    if let Some("dump-macros" | "dump-all-macros") = words.first().map(String::as_str) {
-        return Err(dump_macros(words, console));
-    }
     let parsed = args::parse(words).map_err(|error| dying(console, &Refusal(error.to_string())))?;
     if let Some(exit) = answer_at_once(&parsed, console) {
         return Err(exit);
+    }
+    if let "dump-macros" | "dump-all-macros" = parsed.words[0].as_str() {
+        return Err(dump_macros(&parsed.words, console));
     }
     match must_be_complete(&parsed.words) {
         Ok(()) => Ok(parsed),
