@@ -398,3 +398,155 @@ fn number_at(tree: &Tree, path: &Path) -> Option<u64> {
 fn is_on(tree: &Tree, path: &Path) -> bool {
     parsed(tree, path) == Some(OnOff(true))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stamp::{Issue, Stamp};
+    use crate::tree::{Entry, Value};
+
+    fn host(name: &str) -> Host {
+        Host::new(name).expect("valid name")
+    }
+
+    fn res() -> Resource {
+        Resource::new("x").expect("valid name")
+    }
+
+    /// One key a line, `path = value`; a value `-` deletes.
+    fn tree(text: &str) -> Tree {
+        let mut tree = Tree::new();
+        for (nr, line) in (1u64..).zip(text.lines()) {
+            let Some((path, value)) = line.split_once('=') else {
+                continue;
+            };
+            let writer = host("operator");
+            let value = match value.trim() {
+                "-" => Value::Tombstone,
+                text => Value::text(text).expect("valid value"),
+            };
+            let entry = Entry {
+                value,
+                stamp: Stamp::new(nr, &writer),
+                issue: Issue { nr, writer },
+                lazy: false,
+            };
+            tree.merge(Path::new(path.trim()).expect("valid path"), entry);
+        }
+        tree
+    }
+
+    fn names<'a>(hosts: impl IntoIterator<Item = &'a Host>) -> Vec<&'a str> {
+        hosts.into_iter().map(Host::as_str).collect()
+    }
+
+    #[test]
+    fn members_have_a_disk_guests_only_the_device_and_nobody_is_mixed_up() {
+        let tree = tree(
+            "resource-x/data-bs6 = /dev/x
+             resource-x/replay-bs60 = log-000000001-bs6,0,0
+             resource-x/device-bs6 = x
+             resource-x/device-guest = x
+             resource-x/actual-guest/prosumer-on = 1
+             resource-x/device-passing = (none)
+             resource-x/data-left = /dev/x
+             resource-x/data-left = -
+             resource-xy/data-other = /dev/y",
+        );
+        let res = res();
+        let view = ResourceView::new(&tree, &res);
+        assert_eq!(names(&view.members()), ["bs6", "bs60"]);
+        assert_eq!(
+            names(&view.participants()),
+            ["bs6", "bs60", "guest", "passing"]
+        );
+        assert_eq!(names(&view.guests()), ["guest"]);
+        assert_eq!(ClusterView::new(&tree).resources().len(), 2);
+    }
+
+    #[test]
+    fn nobody_is_designated_when_it_says_so_or_cannot_be_read() {
+        let res = res();
+        for value in ["(none)", "al/pha", "-"] {
+            let tree = tree(&format!("resource-x/primary = {value}"));
+            assert_eq!(
+                ResourceView::new(&tree, &res).designated_primary(),
+                None,
+                "{value}"
+            );
+        }
+        let tree = tree("resource-x/primary = alpha");
+        let view = ResourceView::new(&tree, &res);
+        assert!(view.exists() && view.is_designated_primary(&host("alpha")));
+    }
+
+    #[test]
+    fn only_a_plain_one_switches_on() {
+        let (alpha, res) = (host("alpha"), res());
+        for (value, on) in [
+            ("1", true),
+            ("0", false),
+            ("01", false),
+            ("yes", false),
+            ("-", false),
+        ] {
+            let tree = tree(&format!("resource-x/todo-alpha/connect = {value}"));
+            let member = MemberView::new(&tree, &res, &alpha);
+            assert_eq!(member.todo(Switch::Fetch), on, "{value}");
+        }
+    }
+
+    #[test]
+    fn logs_are_known_by_their_keys_and_deleted_by_tombstones() {
+        let tree = tree(
+            "resource-x/log-000000002-beta = 512
+             resource-x/log-000000001-alpha = 4096
+             resource-x/log-000000001-alpha = -
+             resource-x/log-3-alpha = 7
+             resource-x/log-000000003-beta = garbage",
+        );
+        let res = res();
+        let view = ResourceView::new(&tree, &res);
+        let logs: Vec<String> = view
+            .logs()
+            .iter()
+            .map(|(log, len)| format!("{log}={len}"))
+            .collect();
+        assert_eq!(logs, ["log-000000002-beta=512", "log-000000003-beta=0"]);
+        let deleted: Vec<String> = view.deleted_logs().iter().map(LogName::to_string).collect();
+        assert_eq!(deleted, ["log-000000001-alpha"]);
+    }
+
+    #[test]
+    fn one_unreadable_position_hides_how_far_all_have_come() {
+        let text = "resource-x/replay-alpha = log-000000003-alpha,0,0
+                    resource-x/replay-beta = log-000000002-alpha,9,0";
+        let res = res();
+        let good = tree(text);
+        assert_eq!(ResourceView::new(&good, &res).min_replay_seq(), Some(2));
+        let bad = tree(&format!("{text}\nresource-x/replay-gamma = garbage"));
+        assert_eq!(ResourceView::new(&bad, &res).min_replay_seq(), None);
+        let silent = tree(&format!("{text}\nresource-x/data-gamma = /dev/x"));
+        assert_eq!(ResourceView::new(&silent, &res).min_replay_seq(), None);
+    }
+
+    #[test]
+    fn the_limit_of_a_host_comes_before_that_of_all_and_zero_is_no_limit() {
+        let alpha = host("alpha");
+        let limit = |text: &str| ClusterView::new(&tree(text)).sync_limit(&alpha);
+        assert_eq!(limit(""), None);
+        assert_eq!(limit("defaults/sync-limit = 3"), Some(3));
+        assert_eq!(
+            limit("defaults/sync-limit = 3\ndefaults-alpha/sync-limit = 1"),
+            Some(1)
+        );
+        assert_eq!(
+            limit("defaults/sync-limit = 3\ndefaults-alpha/sync-limit = 0"),
+            None
+        );
+        assert_eq!(
+            limit("defaults/sync-limit = 3\ndefaults-alphabet/sync-limit = 1"),
+            Some(3)
+        );
+    }
+}

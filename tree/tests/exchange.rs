@@ -5,6 +5,8 @@ mod common;
 use common::{Cluster, Node, host, path};
 use proptest::prelude::*;
 use tree::collect::FORGET_AFTER_NS;
+use tree::repair::{NodeIs, answer};
+use tree::trie::TrieNode;
 use tree::*;
 
 /// What may happen in a cluster.
@@ -179,6 +181,54 @@ proptest! {
     }
 }
 
+fn any_node() -> impl Strategy<Value = TrieNode> {
+    (0u8..20, any::<u64>(), any::<bool>()).prop_map(|(depth, prefix, small)| TrieNode {
+        depth,
+        prefix: if small { prefix & 0xf } else { prefix },
+    })
+}
+
+fn any_answer() -> impl Strategy<Value = RepairAnswer> {
+    let digests = prop_oneof![Just(256usize), Just(16), 0usize..300];
+    let digests = digests.prop_flat_map(|count| prop::collection::vec(any::<u64>(), count));
+    let keys = prop::collection::vec((any::<u64>(), any::<u64>()), 0..20);
+    let node = prop_oneof![
+        digests.prop_map(NodeIs::Digests),
+        keys.prop_map(NodeIs::Keys)
+    ];
+    prop_oneof![
+        3 => prop::collection::vec(node, 0..4).prop_map(RepairAnswer::Nodes),
+        1 => Just(RepairAnswer::Entries(Vec::new())),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn whatever_a_peer_says_in_a_repair_is_an_answer_or_an_error(
+        nodes in prop::collection::vec(any_node(), 0..70),
+        want in prop::collection::vec(any::<u64>(), 0..70),
+        answers in prop::collection::vec(any_answer(), 0..6),
+    ) {
+        let mut cluster = Cluster::new(1);
+        for key in 0..100 {
+            cluster.write(0, &format!("userspace/{key}"), Some("x"), None);
+        }
+        let here = &cluster.nodes[0].knowledge;
+        if let Ok((RepairAnswer::Nodes(are), _)) = answer(here, RepairAsk::Nodes(nodes.clone())) {
+            prop_assert_eq!(are.len(), nodes.len());
+        }
+        let give = Vec::new();
+        let refused = answer(here, RepairAsk::Entries { want: want.clone(), give }).is_err();
+        prop_assert_eq!(refused, want.len() > 64);
+        let mut repair = Repair::new();
+        for answer in answers {
+            if repair.ask(here).is_none() || repair.answered(here, answer).is_err() {
+                break;
+            }
+        }
+    }
+}
+
 #[test]
 fn a_push_after_a_lost_one_is_taken_but_leaves_a_gap_until_the_exchange() {
     let mut cluster = Cluster::new(2);
@@ -245,6 +295,27 @@ fn an_exchange_costs_what_has_changed_not_what_there_is() {
     assert_eq!(cluster.exchange(0, 1, 100, usize::MAX), Some(0));
     cluster.write(0, "userspace/7", Some("y"), None);
     assert_eq!(cluster.exchange(0, 1, 100, usize::MAX), Some(1));
+}
+
+#[test]
+fn a_repair_of_ten_keys_among_twenty_thousand_takes_few_questions_and_few_bytes() {
+    let mut cluster = Cluster::new(2);
+    for key in 0..20_000 {
+        cluster.write(0, &format!("userspace/{key}"), Some("x"), None);
+    }
+    cluster.exchange(0, 1, 1_000, usize::MAX);
+    for key in 0..10 {
+        cluster.write(
+            key % 2,
+            &format!("userspace/{}", key * 1_999),
+            Some("y"),
+            None,
+        );
+    }
+    let (asked, bytes) = cluster.repair_weighed(0, 1);
+    assert_eq!(cluster.live(0), cluster.live(1));
+    assert!(asked <= 6, "{asked} questions");
+    assert!(bytes <= 10 * 1024, "{bytes} bytes");
 }
 
 #[test]

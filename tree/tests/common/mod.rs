@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use tree::repair::answer;
+use tree::repair::{NodeIs, answer};
 use tree::*;
 
 /// One host: what it knows, its clock, and what lies ready to be pushed.
@@ -81,6 +81,19 @@ impl Node {
     pub fn take_delta(&mut self, delta: Delta) -> Applied {
         let sifted = self.knowledge.sift_delta(delta, |_| Ok(()));
         self.take(sifted)
+    }
+}
+
+fn weight(answer: &RepairAnswer) -> usize {
+    match answer {
+        RepairAnswer::Nodes(nodes) => nodes
+            .iter()
+            .map(|node| match node {
+                NodeIs::Digests(digests) => 8 * digests.len(),
+                NodeIs::Keys(keys) => 16 * keys.len(),
+            })
+            .sum(),
+        RepairAnswer::Entries(entries) => 150 * entries.len(),
     }
 }
 
@@ -196,8 +209,14 @@ impl Cluster {
 
     /// Repair between two hosts by the digest trie; returns questions asked.
     pub fn repair(&mut self, asker: usize, other: usize) -> usize {
+        self.repair_weighed(asker, other).0
+    }
+
+    /// The same with the bytes of digests, hashes and entries that travel.
+    pub fn repair_weighed(&mut self, asker: usize, other: usize) -> (usize, usize) {
         let mut repair = Repair::new();
         let mut asked = 0;
+        let mut bytes = 0;
         while let Some(ask) = repair.ask(&self.nodes[asker].knowledge) {
             asked += 1;
             assert!(asked < 10_000, "repair does not end");
@@ -205,13 +224,14 @@ impl Cluster {
                 answer(&self.nodes[other].knowledge, ask).expect("honest question");
             let sifted = self.nodes[other].knowledge.sift_repair(given, |_| Ok(()));
             self.nodes[other].take(sifted);
+            bytes += weight(&answer);
             let back = repair
                 .answered(&self.nodes[asker].knowledge, answer)
                 .expect("honest answer");
             let sifted = self.nodes[asker].knowledge.sift_repair(back, |_| Ok(()));
             self.nodes[asker].take(sifted);
         }
-        asked
+        (asked, bytes)
     }
 
     pub fn live(&self, at: usize) -> BTreeMap<String, String> {
