@@ -81,6 +81,7 @@ pub struct Parts {
 macro_rules! key_table {
     ($($key:ident $pattern:literal $writer:ident $kind:ident $haste:ident $meaning:literal)*) => {
         /// A key of the tree, see [`KEYS`] for its path and meaning.
+        #[allow(rustdoc::invalid_html_tags, reason = "meanings name the placeholders of the pattern")]
         #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
         pub enum Key {
             $(#[doc = concat!("`", $pattern, "`: ", $meaning)] $key,)*
