@@ -195,7 +195,7 @@ pub fn verifystatus(res: &Resource, host: &Host) -> Path {
     of_member(Key::VerifyStatus, res, host)
 }
 
-/// `resource-<res>/connect-<host>`: preferred sources of logs. The fetch switch is [`todo`].
+/// `resource-<res>/connect-<host>`: preferred sources of logs. The fetch switch is [`todo()`].
 pub fn fetch_from(res: &Resource, host: &Host) -> Path {
     of_member(Key::FetchFrom, res, host)
 }
