@@ -10,6 +10,7 @@
 //! daemon off                     the daemon of this host does not run
 //! mount DEVICE PATH              something is mounted, as ext4 with rw,noatime
 //! fact NAME VALUE                for mars-status
+//! worker RESOURCE NAME STATE     for mars-status
 //! $ COMMAND [~ TEXT]             run it: `view…`, `prettyprint-…`, `mars-status …`; with `~` only lines holding TEXT
 //! | line of stdout
 //! ! line of stderr
@@ -63,6 +64,12 @@ impl Script {
                 let (name, value) = rest.split_once(' ').expect("fact NAME VALUE");
                 let value = value.parse().expect("a number");
                 self.env.parameters.insert(name.to_owned(), value);
+            }
+            "worker" => {
+                let (res, rest) = rest.split_once(' ').expect("worker RESOURCE NAME STATE");
+                let (name, state) = rest.split_once(' ').expect("worker RESOURCE NAME STATE");
+                let workers = self.env.workers.entry(res.to_owned()).or_default();
+                workers.insert(name.to_owned(), state.to_owned());
             }
             _ => assert!(word.is_empty() || word == "#", "unknown line: {line}"),
         }

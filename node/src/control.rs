@@ -17,6 +17,8 @@ use transport::frame::FrameError;
 use tree::stamp::SECOND_NS;
 use tree::{Entry, Key, Path, Tree, key};
 
+use crate::config::NodeConfig;
+use crate::facts::Facts;
 use crate::keys::Changed;
 use crate::node::Hub;
 use crate::plan::{ResourcePlan, Want};
@@ -281,6 +283,21 @@ fn facts(hub: &Hub) -> serde_json::Value {
             json!({ "name": name, "open": state.opens, "closing": state.closing })
         }).collect::<Vec<_>>(),
         "resources": resources,
+        "parameters": parameters(&hub.config, &facts),
+    })
+}
+
+/// Limits and what is used of them, by the names which operators know (manual: operating parameters).
+fn parameters(config: &NodeConfig, facts: &Facts) -> serde_json::Value {
+    const MIB: u64 = 1 << 20;
+    let [.., hardest] = config.free_bytes;
+    json!({
+        "logrot_auto_gb": config.rotate_bytes >> 30,
+        "required_free_space_mb": hardest / MIB,
+        "used_space_mb": facts.space.total.saturating_sub(facts.space.rest) / MIB,
+        "emergency_mode": facts.space.level,
+        "do_fast_fullsync": true,
+        "logger_resume": false,
     })
 }
 

@@ -117,6 +117,11 @@ pub trait Daemon {
     /// Time since the command began.
     fn elapsed(&self) -> Duration;
 
+    /// What the daemon knows besides the tree, as a JSON object; nothing when nobody can be asked.
+    fn facts(&mut self) -> Result<Option<String>, DaemonError> {
+        Ok(None)
+    }
+
     /// The size of an underlying disk in bytes, looked at here.
     fn disk_size(&mut self, path: &str) -> Result<u64, DiskRefusal> {
         disk::size(path)

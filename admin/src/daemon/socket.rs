@@ -218,4 +218,11 @@ impl Daemon for SocketDaemon {
     fn elapsed(&self) -> Duration {
         self.began.elapsed()
     }
+
+    fn facts(&mut self) -> Result<Option<String>, DaemonError> {
+        match self.ask(&Request::Facts)? {
+            Answer::Facts { json } => Ok(Some(json)),
+            other => Err(unexpected(&other)),
+        }
+    }
 }

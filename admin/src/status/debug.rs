@@ -1,20 +1,25 @@
 //! `--debug`: messages of every resource, and those of the host.
 //!
-//! Reads status files (`<class>.<channel>.status`) and message keys. Every line gets a readable time in front.
+//! Reads status files (`<class>.<channel>.status`), message keys, and what the daemon says of its workers. Every line with a
+//! stamp gets a readable time in front.
 //!
 //! Manual: "mars-status --debug".
 
 use jiff::tz::TimeZone;
 
+use super::environment::Environment;
 use super::tree_text::date;
 use crate::snapshot::{Item, Kind};
 use crate::view::status_api::{World, without_escapes};
 
-/// The messages of one resource.
-pub fn of_resource(world: &World<'_>, name: &str, zone: &TimeZone) -> String {
-    let dir = format!("resource-{name}/");
-    let lines = lines_below(world, &dir, zone);
-    format!("  -> Debug for resource-{name}\n{lines}")
+/// What the workers of one resource do or why they rest, and its messages.
+pub fn of_resource(world: &World<'_>, env: &Environment, name: &str, zone: &TimeZone) -> String {
+    let workers = env.workers.get(name).into_iter().flatten();
+    let workers: String = workers
+        .map(|(worker, state)| format!("{worker} {state}\n"))
+        .collect();
+    let lines = lines_below(world, &format!("resource-{name}/"), zone);
+    format!("  -> Debug for resource-{name}\n{workers}{lines}")
 }
 
 /// The messages of the host.

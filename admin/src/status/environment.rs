@@ -13,14 +13,23 @@ pub struct Environment {
     pub mounts: BTreeMap<String, String>,
     /// Operating parameters and counters by the names that the daemon gives them; numbers in the unit of the name.
     pub parameters: BTreeMap<String, f64>,
+    /// What the workers do, by resource.
+    pub workers: BTreeMap<String, Workers>,
 }
 
+/// What the workers of one resource do, or why they rest, by name.
+pub type Workers = BTreeMap<String, String>;
+
 impl Environment {
-    /// Reads parameters from the daemon's facts: every number in the JSON object, nested names joined with a dot.
+    /// Takes over the numbers in `parameters` and the workers in `resources` of the daemon's facts. Facts of another
+    /// form tell nothing.
     pub fn with_facts(mut self, json: &str) -> Environment {
-        if let Ok(value) = serde_json::from_str(json) {
-            collect(&value, "", &mut self.parameters);
-        }
+        let facts: serde_json::Value = serde_json::from_str(json).unwrap_or_default();
+        self.parameters = numbers(&facts["parameters"]);
+        let resources = facts["resources"].as_object().into_iter().flatten();
+        self.workers = resources
+            .map(|(res, workers)| (res.clone(), of_resource(workers)))
+            .collect();
         self
     }
 
@@ -30,24 +39,31 @@ impl Environment {
     }
 }
 
-fn collect(value: &serde_json::Value, name: &str, into: &mut BTreeMap<String, f64>) {
-    match value {
-        serde_json::Value::Object(fields) => {
-            for (field, value) in fields {
-                let dot = if name.is_empty() { "" } else { "." };
-                collect(value, &format!("{name}{dot}{field}"), into);
-            }
-        }
-        serde_json::Value::Bool(on) => {
-            into.insert(name.to_owned(), f64::from(u8::from(*on)));
-        }
-        serde_json::Value::Number(number) => {
-            if let Some(number) = number.as_f64() {
-                into.insert(name.to_owned(), number);
-            }
-        }
-        _ => {}
-    }
+fn of_resource(workers: &serde_json::Value) -> Workers {
+    let workers = workers.as_object().into_iter().flatten();
+    workers
+        .filter_map(|(name, state)| {
+            let text = match (state["rest"].as_str(), state["run"].as_str()) {
+                (Some(reason), _) => format!("rests: {reason}"),
+                (_, Some(job)) => format!("runs: {job}"),
+                _ => return None,
+            };
+            Some((name.clone(), text))
+        })
+        .collect()
+}
+
+fn numbers(parameters: &serde_json::Value) -> BTreeMap<String, f64> {
+    let fields = parameters.as_object().into_iter().flatten();
+    fields
+        .filter_map(|(name, value)| {
+            let number = match value {
+                serde_json::Value::Bool(on) => Some(f64::from(u8::from(*on))),
+                other => other.as_f64(),
+            };
+            Some((name.clone(), number?))
+        })
+        .collect()
 }
 
 #[cfg(test)]
@@ -55,14 +71,29 @@ mod tests {
     use super::*;
 
     #[test]
-    fn facts_become_parameters_with_dotted_names() {
-        let env = Environment::default().with_facts(r#"{"a":{"b":2,"c":true},"d":"x"}"#);
-        assert_eq!(env.parameter("a.b"), Some(2.0));
-        assert_eq!(env.parameter("a.c"), Some(1.0));
-        assert_eq!(env.parameter("d"), None);
-        assert_eq!(
-            Environment::default().with_facts("no json"),
-            Environment::default()
+    fn facts_become_parameters_and_workers() {
+        let env = Environment::default().with_facts(
+            r#"{"parameters":{"a":2,"b":true,"c":"x"},"resources":{"r":{"fetcher":{"rest":"own log"},"logger":{"run":"job"},"x":1}}}"#,
         );
+        assert_eq!(env.parameter("a"), Some(2.0));
+        assert_eq!(env.parameter("b"), Some(1.0));
+        assert_eq!(env.parameter("c"), None);
+        let workers = env.workers.get("r").expect("workers of r");
+        assert_eq!(
+            workers.get("fetcher").map(String::as_str),
+            Some("rests: own log")
+        );
+        assert_eq!(workers.get("logger").map(String::as_str), Some("runs: job"));
+        assert_eq!(workers.len(), 2);
+    }
+
+    #[test]
+    fn facts_of_another_form_tell_nothing() {
+        for json in ["no json", "[]", r#"{"parameters":7,"resources":[1]}"#] {
+            assert_eq!(
+                Environment::default().with_facts(json),
+                Environment::default()
+            );
+        }
     }
 }

@@ -227,7 +227,9 @@ fn use_of(
         .map(|replay| replay.nr)
         .collect();
     if positions.contains(&nr) {
-        let busy = nodes.iter().any(|node| node.progress != Progress::Complete);
+        let busy = nodes
+            .iter()
+            .any(|node| matches!(node.progress, Progress::Missing(_)));
         let what = if busy {
             "Replay in progress ..."
         } else {

@@ -123,11 +123,11 @@ fn snapshot(options: &StatusOptions) -> Result<(Snapshot, Environment), String> 
         return Err("there is no tree to look at".to_owned());
     };
     let tree = daemon.snapshot().map_err(|error| error.to_string())?;
-    let env = match options.tree_file {
-        Some(_) => Environment::default(),
-        None => surroundings(),
-    };
-    Ok((tree, env))
+    if options.tree_file.is_some() {
+        return Ok((tree, Environment::default()));
+    }
+    let facts = daemon.facts().map_err(|error| error.to_string())?;
+    Ok((tree, surroundings().with_facts(&facts.unwrap_or_default())))
 }
 
 /// What this host says about itself.

@@ -130,8 +130,8 @@ fn body(
     if options.system {
         text.push_str(&system::block(&world, env));
     }
-    let limit = env.parameter("required_free_space_kb");
-    let limit = limit.map_or(SPACE_LIMIT_KIB, |limit| limit as u64);
+    let limit = env.parameter("required_free_space_mb");
+    let limit = limit.map_or(SPACE_LIMIT_KIB, |mib| (mib * 1024.0) as u64);
     text.push_str(&render::cluster(&report.cluster, limit, paint));
     text.push_str(&render::resources_heading(report, paint));
     for resource in &report.resources {
@@ -144,7 +144,7 @@ fn body(
             text.push_str(&bars::bars(&world, &resource.name));
         }
         if options.debug {
-            text.push_str(&debug::of_resource(&world, &resource.name, zone));
+            text.push_str(&debug::of_resource(&world, env, &resource.name, zone));
         }
         text.push_str(&render::modus(resource, paint));
     }

@@ -7,7 +7,7 @@
 
 use serde::Serialize;
 
-use super::environment::Environment;
+use super::environment::{Environment, Workers};
 use super::history::{self, LogVersion};
 use crate::snapshot::Snapshot;
 use crate::view::status_api::{Known, ReplayValue, Res, World, number};
@@ -93,6 +93,8 @@ pub struct Resource {
     pub members: usize,
     /// The log versions, oldest first.
     pub history: Vec<LogVersion>,
+    /// What the workers do or why they rest, as far as the daemon tells.
+    pub workers: Workers,
 }
 
 /// The role of a host, as `mars-status` has it.
@@ -279,6 +281,7 @@ fn resource(world: &World<'_>, env: &Environment, name: &str) -> Resource {
         nodes,
         members: if joined { members.len() } else { 0 },
         history: history::versions(&res, &members),
+        workers: env.workers.get(name).cloned().unwrap_or_default(),
     }
 }
 
