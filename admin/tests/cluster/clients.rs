@@ -97,7 +97,7 @@ fn nbdinfo_shows_the_device_and_nbdcopy_fills_and_reads_it() {
     assert!(!map.trim().is_empty());
     let dir = tempfile::tempdir().expect("temporary directory");
     let source = dir.path().join("source");
-    let bytes: Vec<u8> = (0..SIZE).map(|i| (i * 31 >> 7) as u8).collect();
+    let bytes: Vec<u8> = (0..SIZE).map(|i| ((i * 31) >> 7) as u8).collect();
     std::fs::write(&source, &bytes).expect("write");
     run(
         "nbdcopy",

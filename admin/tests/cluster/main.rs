@@ -3,10 +3,16 @@
 //! What the simulation cannot show is shown here. Every process is ended by its process id, also
 //! when a test fails; every wait has a limit.
 
+#![expect(
+    clippy::panic,
+    reason = "a failed check ends the test and shows the logs of all daemons"
+)]
+
 mod clients;
 mod handover;
 mod kill;
 mod lab;
+mod logs;
 mod partition;
 mod proxy;
 mod writer;
