@@ -72,6 +72,11 @@ fn a_damaged_copy_of_a_log_is_found_and_fetched_again() {
     lab.ok(1, &["resume-replay", RES]);
     lab.wait_replayed(0, 1);
     lab.wait_up_to_date(1);
+    let said = std::fs::read_to_string(lab.hosts[1].dir().join("daemon.log")).expect("log");
+    assert!(
+        said.contains("replaced a damaged copy"),
+        "nothing was fetched again:\n{said}"
+    );
     lab.runtime.block_on(device.close()).expect("close");
     let want = writer.picture(writer.count());
     lab.stop_and_compare(&want);
