@@ -75,8 +75,16 @@ async fn a_flush_covers_what_was_acknowledged_before_and_the_log_shows_it() {
         write(&device, nr * 512, &[nr as u8; 512]).await;
     }
     flush(&device).await;
-    let state = machine.stock.shelf.lock().clone().expect("set").state(&log(1, &alpha())).expect("there");
-    assert_eq!(state.durable, 100 * (64 + 512));
+    let shelf = machine.stock.shelf.lock().clone().expect("set");
+    let durable = || shelf.state(&log(1, &alpha())).expect("there").durable;
+    // Who asked for the flush is told first, the shelf right behind.
+    soon("the shelf shows it", async {
+        while durable() < 100 * (64 + 512) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    assert_eq!(durable(), 100 * (64 + 512));
 }
 
 #[tokio::test]
