@@ -94,7 +94,11 @@ fn configuration() -> String {
         ),
         (
             "nbd_insecure",
-            "true allows nbd_listen on other than loopback addresses.",
+            "true allows nbd_listen on other than loopback addresses without TLS.",
+        ),
+        (
+            "nbd_tls",
+            "true lets clients in over TCP only with TLS and a certificate of the cluster.",
         ),
         (
             "[limits] heartbeat_seconds",

@@ -39,7 +39,7 @@ pub enum ConfigError {
     /// NBD without TLS would be open to the network.
     #[error(
         "nbd_listen = {addr} is not a loopback address: everybody who reaches it could read and write \
-         the devices; set nbd_insecure = true if this network is yours alone"
+         the devices; set nbd_tls = true, or nbd_insecure = true if this network is yours alone"
     )]
     NbdOpenToAll {
         /// The address asked for.
@@ -73,6 +73,8 @@ pub struct Config {
     pub advertise: Option<SocketAddr>,
     /// TCP address for NBD clients, besides `D/nbd.sock`.
     pub nbd_listen: Option<SocketAddr>,
+    /// NBD clients over TCP have to present a certificate of the cluster.
+    pub nbd_tls: bool,
     /// Limits and intervals.
     pub node: NodeConfig,
 }
@@ -150,6 +152,7 @@ struct File {
     advertise: Option<SocketAddr>,
     nbd_listen: Option<SocketAddr>,
     nbd_insecure: bool,
+    nbd_tls: bool,
     limits: Limits,
 }
 
@@ -174,6 +177,7 @@ impl File {
         if let Some(addr) = nbd_listen
             && !addr.ip().is_loopback()
             && !self.nbd_insecure
+            && !self.nbd_tls
         {
             return Err(ConfigError::NbdOpenToAll { addr });
         }
@@ -184,6 +188,7 @@ impl File {
             listen: flags.listen.or(self.listen).unwrap_or(any),
             advertise: flags.advertise.or(self.advertise),
             nbd_listen,
+            nbd_tls: self.nbd_tls,
             node: self.limits.node(),
         })
     }
@@ -263,6 +268,7 @@ mod tests {
         let error = check(open, Flags::default()).expect_err("open to all");
         assert!(error.contains("nbd_insecure"), "{error}");
         assert!(check(&format!("{open}\nnbd_insecure = true"), Flags::default()).is_ok());
+        assert!(check(&format!("{open}\nnbd_tls = true"), Flags::default()).is_ok_and(|c| c.nbd_tls));
         assert!(check("nbd_listen = '127.0.0.1:10809'", Flags::default()).is_ok());
     }
 

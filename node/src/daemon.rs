@@ -20,7 +20,7 @@ use tree::{Host, key};
 
 use crate::config::{Config, NodeConfig};
 use crate::control::Daemon;
-use crate::export::{Exports, Listening, NbdServer, TcpSafety};
+use crate::export::{Exports, Listening, NbdServer, NbdTls, TcpSafety};
 use crate::joining::TreeMembership;
 use crate::node::{Node, Parts};
 use crate::ports::{BoxFuture, Clock, Keys, Lane, Ports, blocking};
@@ -149,19 +149,30 @@ async fn publish_address(config: &Config, node: &Node) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The same certificate as towards the other hosts, also when it has been renewed.
+fn nbd_tls(config: &Config, net: &QuicNet, member: &Member) -> anyhow::Result<Option<NbdTls>> {
+    if !config.nbd_tls {
+        return Ok(None);
+    }
+    let identity = net.identity().clone();
+    Ok(Some(NbdTls::new(identity, member.authority.cert())?))
+}
+
 async fn listen_nbd(
     layout: &Layout,
     config: &Config,
     node: &Node,
     ports: &Ports,
+    tls: Option<NbdTls>,
 ) -> anyhow::Result<Vec<Listening>> {
     let server = NbdServer::new(node.exports().clone(), ports.clock.clone());
     let mut listening = vec![server.listen_unix(&layout.nbd_socket()).await?];
     if let Some(address) = config.nbd_listen {
         // The configuration was refused if this address were open to all without the operator's word.
-        let safety = match address.ip().is_loopback() {
-            true => TcpSafety::Loopback,
-            false => TcpSafety::OperatorsWord,
+        let safety = match (tls, address.ip().is_loopback()) {
+            (Some(tls), _) => TcpSafety::Tls(tls),
+            (None, true) => TcpSafety::Loopback,
+            (None, false) => TcpSafety::OperatorsWord,
         };
         listening.push(server.listen_tcp(address, safety).await?);
     }
@@ -226,7 +237,8 @@ impl Running {
         let node = start_node(&layout, config.node.clone(), &member, &ports).await?;
         membership.open(node.keys());
         publish_address(config, &node).await?;
-        let nbd = listen_nbd(&layout, config, &node, &ports).await?;
+        let tls = nbd_tls(config, &net, &member)?;
+        let nbd = listen_nbd(&layout, config, &node, &ports, tls).await?;
         let stop_wish = Arc::new(Notify::new());
         let desk = Arc::new(Desk {
             desk,

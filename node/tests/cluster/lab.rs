@@ -150,6 +150,7 @@ impl Lab {
             listen: host.address,
             advertise: None,
             nbd_listen: None,
+            nbd_tls: false,
             node: NodeConfig {
                 free_bytes: [0; 4],
                 ..NodeConfig::default()
