@@ -9,6 +9,7 @@
 )]
 
 mod clients;
+mod commands;
 mod handover;
 mod kill;
 mod lab;
