@@ -16,98 +16,69 @@ enum Shown {
     Use(&'static str, &'static str),
 }
 
+/// One line of the block.
+enum Line {
+    /// A parameter with its label.
+    One(&'static str, Shown),
+    /// A parameter, and how many requests are in flight.
+    Flying(&'static str, Shown, &'static str),
+    /// Priority and requests in flight of one side of a copy.
+    Copy(&'static str),
+    /// Switches.
+    Modus,
+    /// Distance of the Lamport clock, and the port.
+    Clock,
+    /// The last reserve.
+    FreeSpace,
+}
+
+#[rustfmt::skip]
+const LINES: [Line; 17] = [
+    Line::One("AVG Limit", Shown::Limit("loadavg_limit", "")),
+    Line::One("Memory Limit", Shown::Both("mem_limit_percent", "mem_used_raw_kb", "%", "kb")),
+    Line::One("Traffic Limit Client", Shown::Both("client_role_traffic_ratelimit_kb", "client_role_traffic_rate_kb", "kb/s", "kb/s")),
+    Line::One("Traffic Limit Server", Shown::Both("server_role_traffic_ratelimit_kb", "server_role_traffic_rate_kb", "kb/s", "kb/s")),
+    Line::One("Traffic Writeback", Shown::Both("writeback_ratelimit_kb", "writeback_rate_kb", "kb/s", "kb/s")),
+    Line::One("I/O Writeback", Shown::Both("io_writeback_ratelimit_kb", "io_writeback_rate_kb", "kb/s", "kb/s")),
+    Line::Flying("Server-IO Limit", Shown::Both("server_io_limit_kb", "server_io_rate_kb", "kb/s", "kb/s"), "server_io_flying"),
+    Line::Copy("Read"),
+    Line::Copy("Write"),
+    Line::One("LoggerMemory", Shown::Use("logger_mem_used_kb", "kb")),
+    Line::One("FreeSpaceLimit LogRotate", Shown::Limit("logrot_auto_gb", "gb")),
+    Line::One("Network-IO-Timeout", Shown::Limit("network_io_timeout", "sec")),
+    Line::One("Clear Page Cache", Shown::Use("mapfree_period_sec", "sec")),
+    Line::One("Statusfile Rollover", Shown::Use("statusfiles_rollover_sec", "sec")),
+    Line::Modus,
+    Line::Clock,
+    Line::FreeSpace,
+];
+
 /// The block from `---> Systemdata <---` on.
 pub fn block(world: &World<'_>, env: &Environment) -> String {
-    let env = &with_tree(world, env);
-    let lines = [
-        both(env, "AVG Limit", Shown::Limit("loadavg_limit", "")),
-        both(
-            env,
-            "Memory Limit",
-            Shown::Both("mem_limit_percent", "mem_used_raw_kb", "%", "kb"),
-        ),
-        both(
-            env,
-            "Traffic Limit Client",
-            Shown::Both(
-                "client_role_traffic_ratelimit_kb",
-                "client_role_traffic_rate_kb",
-                "kb/s",
-                "kb/s",
-            ),
-        ),
-        both(
-            env,
-            "Traffic Limit Server",
-            Shown::Both(
-                "server_role_traffic_ratelimit_kb",
-                "server_role_traffic_rate_kb",
-                "kb/s",
-                "kb/s",
-            ),
-        ),
-        both(
-            env,
-            "Traffic Writeback",
-            Shown::Both(
-                "writeback_ratelimit_kb",
-                "writeback_rate_kb",
-                "kb/s",
-                "kb/s",
-            ),
-        ),
-        both(
-            env,
-            "I/O Writeback",
-            Shown::Both(
-                "io_writeback_ratelimit_kb",
-                "io_writeback_rate_kb",
-                "kb/s",
-                "kb/s",
-            ),
-        ),
-        format!(
+    let env = with_tree(world, env);
+    let lines = LINES
+        .iter()
+        .map(|line| format!("-> {}\n", text(&env, line)));
+    format!("---> Systemdata <---\n{}", lines.collect::<String>())
+}
+
+fn text(env: &Environment, line: &Line) -> String {
+    match line {
+        Line::One(label, shown) => one(env, label, shown),
+        Line::Flying(label, shown, flying) => format!(
             "{} Flying IO {}",
-            both(
-                env,
-                "Server-IO Limit",
-                Shown::Both("server_io_limit_kb", "server_io_rate_kb", "kb/s", "kb/s")
-            ),
-            actually(env.parameter("server_io_flying"), "")
+            one(env, label, shown),
+            actually(env.parameter(flying), "")
         ),
-        copy(env, "Read"),
-        copy(env, "Write"),
-        both(env, "LoggerMemory", Shown::Use("logger_mem_used_kb", "kb")),
-        both(
-            env,
-            "FreeSpaceLimit LogRotate",
-            Shown::Limit("logrot_auto_gb", "gb"),
-        ),
-        both(
-            env,
-            "Network-IO-Timeout",
-            Shown::Limit("network_io_timeout", "sec"),
-        ),
-        both(
-            env,
-            "Clear Page Cache",
-            Shown::Use("mapfree_period_sec", "sec"),
-        ),
-        both(
-            env,
-            "Statusfile Rollover",
-            Shown::Use("statusfiles_rollover_sec", "sec"),
-        ),
-        modus(env),
-        format!(
+        Line::Copy(what) => copy(env, what),
+        Line::Modus => modus(env),
+        Line::Clock => format!(
             "LamportClockDifferenz {:.2} sec, Mars Port {}",
             env.parameter("lamport_difference_sec").unwrap_or(0.0),
             limit(env.parameter("mars_port"), "")
         ),
-        free_space(env),
-    ];
-    let lines: String = lines.iter().map(|line| format!("-> {line}\n")).collect();
-    format!("---> Systemdata <---\n{lines}")
+        Line::FreeSpace => free_space(env),
+    }
 }
 
 /// What the tree tells about this host, unless the daemon tells it more exactly.
@@ -136,8 +107,8 @@ fn with_tree(world: &World<'_>, env: &Environment) -> Environment {
     env
 }
 
-fn both(env: &Environment, label: &str, shown: Shown) -> String {
-    let text = match shown {
+fn one(env: &Environment, label: &str, shown: &Shown) -> String {
+    let text = match *shown {
         Shown::Both(max, used, max_unit, unit) => {
             let max = limit(env.parameter(max), max_unit);
             format!(

@@ -11,12 +11,14 @@ use std::sync::LazyLock;
 use super::amount::Cursor;
 use super::control as c;
 use super::cursor::{self, Moment, Quantity, Speed, TimeOf};
+use super::device::{self as d, MountPart};
 use super::eval::{Done, Eval, Stop};
 use super::features::{self, FlagSet};
 use super::library::Macro;
+use super::list::{self, Hosts, Names};
 use super::message::{self, MessagesOf};
 use super::parse::Call;
-use super::state::{self as s, Hosts, MountPart, Names, Word};
+use super::state::{self as s, Word};
 use super::text as t;
 
 /// A function that decides itself which arguments it evaluates.
@@ -91,11 +93,11 @@ pub fn run(func: Func, eval: &mut Eval<'_>, args: &[String]) -> Result<String, S
         Func::Amount(cursor, what) => Ok(cursor::amount(eval, cursor, what, args)),
         Func::Rate(cursor, what) => Ok(cursor::rate(eval, cursor, what)),
         Func::Time(of, what) => Ok(cursor::moment(eval, of, what, args)),
-        Func::Hosts(which, count) => Ok(s::host_list(eval, which, count)),
-        Func::Names(which, count) => Ok(s::name_list(eval, which, count, args)),
+        Func::Hosts(which, count) => Ok(list::host_list(eval, which, count)),
+        Func::Names(which, count) => Ok(list::name_list(eval, which, count, args)),
         Func::Messages(which, count) => Ok(message::messages(eval, which, count)),
         Func::Flags(set) => Ok(features::names(eval, set)),
-        Func::MountOf(part) => Ok(s::mount_of_device(eval, part)),
+        Func::MountOf(part) => Ok(d::mount_of_device(eval, part)),
     }
 }
 
@@ -258,32 +260,32 @@ impl Table {
 
     #[rustfmt::skip]
     fn devices(&mut self) {
-        self.state("get-disk", s::get_disk, "underlying disk");
-        self.state("get-device", s::get_device, "device for applications");
+        self.state("get-disk", d::get_disk, "underlying disk");
+        self.state("get-device", d::get_device, "device for applications");
         for name in ["disk-present", "present-disk"] {
-            self.state(name, s::disk_present, "is the underlying disk there?");
+            self.state(name, d::disk_present, "is the underlying disk there?");
         }
         for name in ["device-present", "present-device"] {
-            self.state(name, s::device_present, "is the device there?");
+            self.state(name, d::device_present, "is the device there?");
         }
-        self.state("disk-error", s::disk_error, "error of the underlying disk");
-        self.state("device-error", s::device_error, "error of the device");
-        self.state("device-opened", s::device_opened, "how often the device is open");
-        self.state("device-nrflying", s::device_flying, "requests in flight");
-        self.state("device-completion-stamp", s::completion_stamp, "time of the last completion");
-        self.state("device-completion-age", s::completion_age, "seconds since then");
-        self.state("device-ops-rate", s::device_ops, "requests per second");
-        self.state("device-rate", s::device_amount, "bytes per second");
-        self.state("device-amount-rate", s::device_amount, "bytes per second");
+        self.state("disk-error", d::disk_error, "error of the underlying disk");
+        self.state("device-error", d::device_error, "error of the device");
+        self.state("device-opened", d::device_opened, "how often the device is open");
+        self.state("device-nrflying", d::device_flying, "requests in flight");
+        self.state("device-completion-stamp", d::completion_stamp, "time of the last completion");
+        self.state("device-completion-age", d::completion_age, "seconds since then");
+        self.state("device-ops-rate", d::device_ops, "requests per second");
+        self.state("device-rate", d::device_amount, "bytes per second");
+        self.state("device-amount-rate", d::device_amount, "bytes per second");
         for (name, part) in [("mounted", MountPart::Mounted), ("mountpoint", MountPart::Path), ("fstype", MountPart::FsType), ("mountflags", MountPart::Flags)] {
             self.add(&format!("known-device-{name}"), true, Func::MountOf(part), "where the device is mounted on this host");
         }
-        self.state("disk-size", s::disk_size, "bytes of the underlying disk");
-        self.state("resource-size", s::resource_size, "bytes of the resource");
-        self.state("device-size", s::resource_size, "bytes of the device");
-        self.state("resource-possible-size", s::possible_size, "bytes that all disks could hold");
-        self.state("deletable-size", s::deletable_size, "bytes of logs which everybody has replayed");
-        self.state("occupied-size", s::occupied_size, "bytes of all logs held here");
+        self.state("disk-size", d::disk_size, "bytes of the underlying disk");
+        self.state("resource-size", d::resource_size, "bytes of the resource");
+        self.state("device-size", d::resource_size, "bytes of the device");
+        self.state("resource-possible-size", d::possible_size, "bytes that all disks could hold");
+        self.state("deletable-size", d::deletable_size, "bytes of logs which everybody has replayed");
+        self.state("occupied-size", d::occupied_size, "bytes of all logs held here");
     }
 
     #[rustfmt::skip]

@@ -101,57 +101,59 @@ fn size<'a>(
 }
 
 fn convert<'a>(spec: &Spec, letter: u8, next: impl FnOnce() -> &'a str) -> Option<String> {
-    let body = match letter {
-        b's' => {
-            let text = next().to_owned();
-            let kept = match spec.precision {
-                Some(precision) => text.chars().take(precision).collect(),
-                None => text,
-            };
-            return Some(pad(spec, "", &kept, false));
-        }
+    Some(match letter {
+        b's' => text(spec, next()),
         b'c' => {
             let code = u32::try_from(Num::parse(next()).int()).ok();
             let sign = code.and_then(char::from_u32).unwrap_or('\u{fffd}');
-            return Some(pad(spec, "", &sign.to_string(), false));
+            pad(spec, "", &sign.to_string(), false)
         }
         b'd' | b'i' => {
             let value = Num::parse(next()).int();
-            return Some(integer(
-                spec,
-                sign_of(spec, value < 0),
-                value.unsigned_abs().to_string(),
-            ));
+            let digits = value.unsigned_abs().to_string();
+            integer(spec, sign_of(spec, value < 0), digits)
         }
-        b'u' => (Num::parse(next()).int() as u64).to_string(),
-        b'x' => format!("{:x}", Num::parse(next()).int() as u64),
-        b'X' => format!("{:X}", Num::parse(next()).int() as u64),
-        b'o' => format!("{:o}", Num::parse(next()).int() as u64),
-        b'b' => format!("{:b}", Num::parse(next()).int() as u64),
-        b'f' | b'F' | b'e' | b'E' | b'g' | b'G' => {
-            let value = Num::parse(next()).float();
-            let digits = float_digits(
-                letter.to_ascii_lowercase(),
-                value.abs(),
-                spec.precision.unwrap_or(6),
-            );
-            let digits = if letter.is_ascii_uppercase() {
-                digits.to_uppercase()
+        b'u' | b'x' | b'X' | b'o' | b'b' => {
+            let value = Num::parse(next()).int() as u64;
+            let (prefix, digits) = unsigned(letter, value);
+            let prefix = if spec.alternate && value != 0 {
+                prefix
             } else {
-                digits
+                ""
             };
-            return Some(pad(spec, sign_of(spec, value < 0.0), &digits, spec.zero));
+            integer(spec, prefix, digits)
         }
+        b'f' | b'F' | b'e' | b'E' | b'g' | b'G' => float(spec, letter, Num::parse(next()).float()),
         _ => return None,
+    })
+}
+
+fn text(spec: &Spec, text: &str) -> String {
+    let kept = spec.precision.unwrap_or(usize::MAX);
+    let kept: String = text.chars().take(kept).collect();
+    pad(spec, "", &kept, false)
+}
+
+/// Prefix and digits of a number without sign.
+fn unsigned(letter: u8, value: u64) -> (&'static str, String) {
+    match letter {
+        b'x' => ("0x", format!("{value:x}")),
+        b'X' => ("0X", format!("{value:X}")),
+        b'o' => ("0", format!("{value:o}")),
+        b'b' => ("0b", format!("{value:b}")),
+        _ => ("", value.to_string()),
+    }
+}
+
+fn float(spec: &Spec, letter: u8, value: f64) -> String {
+    let precision = spec.precision.unwrap_or(6);
+    let digits = float_digits(letter.to_ascii_lowercase(), value.abs(), precision);
+    let digits = if letter.is_ascii_uppercase() {
+        digits.to_uppercase()
+    } else {
+        digits
     };
-    let prefix = match letter {
-        b'x' if spec.alternate && body != "0" => "0x",
-        b'X' if spec.alternate && body != "0" => "0X",
-        b'o' if spec.alternate && body != "0" => "0",
-        b'b' if spec.alternate && body != "0" => "0b",
-        _ => "",
-    };
-    Some(integer(spec, prefix, body))
+    pad(spec, sign_of(spec, value < 0.0), &digits, spec.zero)
 }
 
 fn sign_of(spec: &Spec, negative: bool) -> &'static str {
