@@ -1,13 +1,20 @@
 //! Stories, one file each. `SIM_TRACE=1` shows what happens in them.
 
+mod away;
+mod clocks;
 mod crash_of_primary;
 mod crash_of_secondary;
+mod damage;
+mod everybody;
 mod failover;
 mod first_cluster;
 mod handover;
+mod rotation;
+mod zombie;
 
 use std::time::Duration;
 
+use simtest::app::App;
 use simtest::world::{self, World};
 
 /// Runs a story in a world of `seed`; afterwards no promise may be broken.
@@ -17,6 +24,16 @@ pub fn story(seed: u64, tell: impl AsyncFnOnce(&mut World)) {
         tell(&mut w).await;
         w.must_be_sound();
     });
+}
+
+/// Two hosts, both up to date, and an application that writes at `alpha`.
+pub async fn pair(w: &mut World, size: u64) -> App {
+    w.cluster(&["alpha", "beta"]).await.expect("cluster");
+    w.resource("data", size, &["alpha", "beta"]).await;
+    let app = w.app("data", size);
+    app.work();
+    w.up_to_date("beta", "data", minutes(5)).await.expect("up to date");
+    app
 }
 
 /// So many seconds.
