@@ -9,6 +9,8 @@ use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::job::LoggerLimits;
+
 /// Default UDP port of a node, also the default in `marsadm --ip`.
 pub const PORT_DEFAULT: u16 = 7777;
 
@@ -123,6 +125,8 @@ pub struct NodeConfig {
     /// Bytes that stay free in the state directory at each of the four levels, cumulative:
     /// warn; delete logs at secondaries; refuse sync; stop logging.
     pub free_bytes: [u64; 4],
+    /// Limits of the logger of a primary: buffers, flushes, zeros ahead.
+    pub logger: LoggerLimits,
 }
 
 impl Default for NodeConfig {
@@ -139,6 +143,7 @@ impl Default for NodeConfig {
             keep_logs: Duration::from_secs(120),
             keep_tombstones: Duration::from_secs(168 * 3600),
             free_bytes: [GIB / 4; 4],
+            logger: LoggerLimits::default(),
         }
     }
 }

@@ -561,18 +561,23 @@ impl BlockFile for SimFile {
     }
 
     fn write_vectored_at(&self, bufs: &[IoSlice<'_>], at: u64) -> io::Result<()> {
-        let bytes: Vec<u8> = bufs.iter().flat_map(|b| b.iter().copied()).collect();
+        let all: usize = bufs.iter().map(|b| b.len()).sum();
         let mut state = self.state()?;
         state.change()?;
         let failed = state.fault(&self.path, Fault::WriteError);
         let have = state.inodes.get(&self.id).map_or(0, |i| i.now.len() as u64);
-        state.reserve((at + bytes.len() as u64).saturating_sub(have))?;
-        let part = match failed {
-            Ok(()) => bytes.len(),
-            Err(_) => state.chance.below(bytes.len() as u64 + 1) as usize,
+        state.reserve((at + all as u64).saturating_sub(have))?;
+        let mut rest = match failed {
+            Ok(()) => all,
+            Err(_) => state.chance.below(all as u64 + 1) as usize,
         };
+        let mut at = at as usize;
         if let Some(inode) = state.inodes.get_mut(&self.id) {
-            inode.write(&bytes[..part], at as usize);
+            for buf in bufs {
+                let part = buf.len().min(rest);
+                inode.write(&buf[..part], at);
+                (at, rest) = (at + part, rest - part);
+            }
         }
         failed
     }

@@ -8,7 +8,8 @@ use node::config::NodeConfig;
 use node::export::Exports;
 use node::node::{Node, Parts};
 use node::ports::Ports;
-use storage::{Layout, MemMedium};
+use node::job::LoggerLimits;
+use storage::{AheadOptions, Layout, MemMedium};
 use tree::{Entry, Host};
 
 use crate::clock::SimClock;
@@ -162,6 +163,14 @@ pub fn config() -> NodeConfig {
         rotate_bytes: 2 << 20,
         keep_logs: Duration::from_secs(60),
         free_bytes: [4 << 20; 4],
+        logger: LoggerLimits {
+            ahead: AheadOptions {
+                ahead_bytes: 64 << 10,
+                step_bytes: 16 << 10,
+                ..AheadOptions::default()
+            },
+            ..LoggerLimits::default()
+        },
         ..NodeConfig::default()
     }
 }

@@ -117,9 +117,12 @@ fn draw(w: &World) -> Shape {
 async fn begin(w: &mut World, shape: &Shape) -> Result<App, String> {
     let rotate = w.chance.between(1, 16) << 14;
     let keep = Duration::from_secs(w.chance.between(1, 30));
+    let (buffer, age) = (w.chance.between(1, 32) << 15, Duration::from_millis(w.chance.between(100, 10_000)));
     w.configure(move |config| {
         config.rotate_bytes = rotate;
         config.keep_logs = keep;
+        config.logger.buffer_bytes_max = buffer;
+        config.logger.writeback_age_max = age;
     });
     let names: Vec<&str> = shape.names.iter().map(String::as_str).collect();
     w.cluster(&names).await.map_err(|e| e.to_string())?;

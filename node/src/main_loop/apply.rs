@@ -9,7 +9,7 @@ use tree::{Tree, key};
 
 use super::logger_place::Reins;
 use super::{ResourceLoop, logger_place, same_fetch, same_replay, same_sync};
-use crate::job::{ChainEnd, FetchJob, LoggerJob, LoggerLimits, ReplayJob, SyncJob};
+use crate::job::{ChainEnd, FetchJob, LoggerJob, ReplayJob, SyncJob};
 use crate::plan::{ExportWant, LoggerWant, ResourcePlan, Step, Want};
 use crate::ports::{KeyChange, Keys, KeysError};
 use crate::worker::{fetcher, replayer, syncer};
@@ -151,6 +151,7 @@ impl ResourceLoop {
             self.parts.desk.clone(),
             bell.clone(),
         );
+        let limits = self.parts.config.logger.clone();
         self.logger.steer(
             want,
             now,
@@ -163,7 +164,7 @@ impl ResourceLoop {
                     pred: want.pred,
                     replica,
                     size: want.size,
-                    limits: LoggerLimits::default(),
+                    limits,
                 };
                 let (progress, seen) = watch::channel(None);
                 let reins = Reins { progress, stop };

@@ -19,14 +19,13 @@ pub fn look(w: &World) -> Result<(), String> {
             let Some(log) = log_of(&path) else { continue };
             let creator = log.creator.as_str();
             let Some(source) = w.hosts.get(creator).filter(|_| creator != name) else { continue };
-            let Some(own) = source.fs.bytes(&path, true, <[u8]>::to_vec) else { continue };
-            let differs = host.fs.bytes(&path, false, |copy| first_difference(copy, &own)).flatten();
-            if let Some(at) = differs {
-                let at = at as u64;
+            let compare = |own: &[u8]| host.fs.bytes(&path, false, |copy| first_difference(copy, own)).flatten();
+            let differs = source.fs.bytes(&path, true, |own| Some((compare(own)?, own.len()))).flatten();
+            if let Some((at, durable)) = differs {
                 return Err(format!(
                     "{name} holds a byte of {log} at {at} - {HEADER_BYTES} which {creator} could lose or never wrote \
                      (17, 20); durable there: {}",
-                    own.len()
+                    durable
                 ));
             }
         }
