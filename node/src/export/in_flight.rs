@@ -193,3 +193,106 @@ impl<A> InFlight<A> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::sync::oneshot;
+
+    /// Work that ends when it is told to.
+    fn work() -> (Work, oneshot::Sender<()>) {
+        let (end, ended) = oneshot::channel();
+        let work = Work::Plain(Box::pin(async {
+            ended.await.map_err(|_| DeviceError::ShuttingDown)
+        }));
+        (work, end)
+    }
+
+    /// Counts how often the task of the connection was woken.
+    #[derive(Default)]
+    struct Task(std::sync::atomic::AtomicUsize);
+
+    impl Wake for Task {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::SeqCst);
+        }
+    }
+
+    struct Bench {
+        task: Arc<Task>,
+        in_flight: InFlight<u32>,
+    }
+
+    impl Bench {
+        fn new() -> Self {
+            Bench {
+                task: Arc::default(),
+                in_flight: InFlight::default(),
+            }
+        }
+
+        fn collect(&mut self) -> Vec<u32> {
+            let waker = Waker::from(Arc::clone(&self.task));
+            let mut done = Vec::new();
+            let cx = Context::from_waker(&waker);
+            self.in_flight.collect(&cx, |asked, _| done.push(asked));
+            done
+        }
+
+        fn woken(&self) -> usize {
+            self.task.0.swap(0, Ordering::SeqCst)
+        }
+    }
+
+    #[test]
+    fn what_ends_wakes_the_task_and_is_handed_over_once() {
+        let mut bench = Bench::new();
+        let (first, end_first) = work();
+        let (second, end_second) = work();
+        bench.in_flight.add(1, first);
+        bench.in_flight.add(2, second);
+        assert_eq!((bench.collect(), bench.woken()), (vec![], 0));
+        end_second.send(()).expect("somebody waits");
+        assert_eq!(bench.woken(), 1);
+        assert_eq!((bench.collect(), bench.collect()), (vec![2], vec![]));
+        assert_eq!(bench.in_flight.len(), 1);
+        drop(end_first);
+        assert_eq!((bench.woken(), bench.collect()), (1, vec![1]));
+        assert!(bench.in_flight.is_empty());
+    }
+
+    #[test]
+    fn places_are_used_again_and_late_wake_ups_harm_nobody() {
+        let mut bench = Bench::new();
+        for round in 0..100 {
+            let (work, end) = work();
+            bench.in_flight.add(round, work);
+            assert!(bench.collect().is_empty());
+            let late = bench.in_flight.places[0].waker.clone();
+            end.send(()).expect("somebody waits");
+            assert_eq!(bench.collect(), [round]);
+            late.wake();
+            assert!(bench.collect().is_empty());
+        }
+        assert_eq!(bench.in_flight.places.len(), 1);
+    }
+
+    #[test]
+    fn a_thousand_ends_at_once_are_all_collected() {
+        let mut bench = Bench::new();
+        let mut ends = Vec::new();
+        for number in 0..1000 {
+            let (work, end) = work();
+            bench.in_flight.add(number, work);
+            ends.push(end);
+        }
+        assert!(bench.collect().is_empty());
+        for end in ends.drain(..).step_by(2) {
+            end.send(()).expect("somebody waits");
+        }
+        // The other halves were dropped, which is an end too, with an error.
+        let mut done = bench.collect();
+        done.sort_unstable();
+        assert!(done.into_iter().eq(0..1000));
+    }
+}

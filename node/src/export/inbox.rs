@@ -200,3 +200,115 @@ pub fn cost(request: &Request) -> usize {
         _ => 0,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::export::BLOCK_MAX;
+    use std::task::Waker;
+
+    fn request(command: u16, cookie: u64, len: u32) -> Request {
+        Request {
+            flags: 0,
+            command,
+            cookie,
+            offset: 0,
+            len,
+        }
+    }
+
+    /// Small and large writes, reads, and a write that is too long.
+    fn conversation() -> (Vec<u8>, Vec<(Request, Vec<u8>)>) {
+        let mut said = Vec::new();
+        let mut meant = Vec::new();
+        let lens = [
+            0,
+            1,
+            4096,
+            32 << 10,
+            (32 << 10) + 1,
+            300_000,
+            BLOCK_MAX + 1,
+            7,
+        ];
+        for (cookie, len) in lens.into_iter().enumerate() {
+            let read = request(cmd::READ, 100 + cookie as u64, len);
+            let write = request(cmd::WRITE, cookie as u64, len);
+            let data: Vec<u8> = (0..len).map(|at| (at / 3) as u8).collect();
+            said.extend(read.encode());
+            said.extend(write.encode());
+            said.extend_from_slice(&data);
+            let kept = if len > BLOCK_MAX { vec![] } else { data };
+            meant.extend([(read, vec![]), (write, kept)]);
+        }
+        (said, meant)
+    }
+
+    fn check_understood(early: usize, piece: usize) {
+        let (said, meant) = conversation();
+        let mut inbox = Inbox::new(&said[..early], Buffers::default());
+        let mut pieces = said[early..].chunks(piece);
+        let mut understood = Vec::new();
+        loop {
+            match inbox.next(usize::MAX).expect("in step") {
+                Next::Request(request, data) => understood.push((request, data.to_vec())),
+                Next::TooCostly => unreachable!("the budget is endless"),
+                Next::Starved => {
+                    let Some(mut piece) = pieces.next() else {
+                        break;
+                    };
+                    while !piece.is_empty() {
+                        let mut cx = Context::from_waker(Waker::noop());
+                        let received = inbox.poll_receive(&mut cx, &mut piece);
+                        assert!(
+                            matches!(received, Poll::Ready(Ok(1..))),
+                            "no room for {piece:?}"
+                        );
+                        if !piece.is_empty() {
+                            // As much as there was room for; make room.
+                            while let Next::Request(request, data) =
+                                inbox.next(usize::MAX).expect("in step")
+                            {
+                                understood.push((request, data.to_vec()));
+                            }
+                        }
+                    }
+                }
+            }
+        }
+        assert!(
+            understood == meant,
+            "{early} bytes early, then pieces of {piece}"
+        );
+    }
+
+    #[test]
+    fn a_conversation_is_understood_however_it_is_cut() {
+        for (early, piece) in [
+            (0, 1 << 20),
+            (0, 4096),
+            (27, 65_537),
+            (300_000, 4124),
+            (5000, 31),
+        ] {
+            check_understood(early, piece);
+        }
+    }
+
+    #[test]
+    fn a_request_that_costs_too_much_stays_where_it_is() {
+        let said = [
+            &request(cmd::READ, 1, 1000).encode()[..],
+            &request(cmd::FLUSH, 2, 0).encode(),
+        ]
+        .concat();
+        let mut inbox = Inbox::new(&said, Buffers::default());
+        assert_eq!(inbox.next(999), Ok(Next::TooCostly));
+        assert!(matches!(inbox.next(1000), Ok(Next::Request(..))));
+        assert!(
+            matches!(inbox.next(0), Ok(Next::Request(..))),
+            "a flush costs nothing"
+        );
+        assert_eq!(inbox.next(0), Ok(Next::Starved));
+    }
+}

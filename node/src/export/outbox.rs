@@ -103,3 +103,44 @@ impl Outbox {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::task::Waker;
+    use tokio::io::AsyncReadExt;
+
+    #[tokio::test]
+    async fn everything_arrives_in_order_through_a_narrow_pipe() {
+        let mut outbox = Outbox::default();
+        let mut expected = Vec::new();
+        for nr in 0..1000u32 {
+            outbox.put(&nr.to_be_bytes());
+            expected.extend(nr.to_be_bytes());
+            let data = vec![nr as u8; nr as usize];
+            expected.extend_from_slice(&data);
+            outbox.put_data(data.into());
+        }
+        assert_eq!(outbox.unsent(), expected.len());
+        let (mut here, mut there) = tokio::io::duplex(777);
+        let sending = std::future::poll_fn(|cx| outbox.poll_send(cx, &mut here));
+        let mut received = vec![0; expected.len()];
+        let receiving = there.read_exact(&mut received);
+        let (sent, _) = tokio::join!(sending, receiving);
+        sent.expect("sent");
+        assert!(received == expected);
+        assert_eq!(outbox.unsent(), 0);
+    }
+
+    #[test]
+    fn what_does_not_fit_stays_and_is_counted() {
+        let mut outbox = Outbox::default();
+        outbox.put(&[1; 100]);
+        let (mut here, _there) = tokio::io::duplex(30);
+        let mut cx = Context::from_waker(Waker::noop());
+        assert!(outbox.poll_send(&mut cx, &mut here).is_pending());
+        assert_eq!(outbox.unsent(), 70);
+        outbox.clear();
+        assert_eq!(outbox.unsent(), 0);
+    }
+}
