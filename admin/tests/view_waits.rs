@@ -1,0 +1,95 @@
+//! `view` against a tree that changes: wait macros look again, and keys set by macros are committed at the end.
+
+use std::time::Duration;
+
+use admin::console::Recorder;
+use admin::daemon::offline::OfflineDaemon;
+use admin::daemon::{Change, Daemon, DaemonError, Trigger};
+use admin::marsadm;
+use admin::snapshot::{Snapshot, Time};
+
+/// A saved tree in which the disk is attached when somebody has waited for three seconds.
+struct Later {
+    saved: OfflineDaemon,
+}
+
+impl Daemon for Later {
+    fn snapshot(&mut self) -> Result<Snapshot, DaemonError> {
+        self.saved.snapshot()
+    }
+    fn commit(
+        &mut self,
+        changes: &[Change],
+        stamp: Option<Time>,
+        trigger: Trigger,
+    ) -> Result<Time, DaemonError> {
+        self.saved.commit(changes, stamp, trigger)
+    }
+    fn trigger(&mut self, trigger: Trigger) -> Result<(), DaemonError> {
+        self.saved.trigger(trigger)
+    }
+    fn forget(&mut self, paths: &[String]) -> Result<bool, DaemonError> {
+        self.saved.forget(paths)
+    }
+    fn pause(&mut self, at_most: Duration) -> Result<(), DaemonError> {
+        self.saved.pause(at_most)?;
+        if self.saved.elapsed() >= Duration::from_secs(3) {
+            let key = "resource-r/actual-a/is-attached";
+            self.saved.set_from_outside(key, "1");
+        }
+        Ok(())
+    }
+    fn elapsed(&self) -> Duration {
+        self.saved.elapsed()
+    }
+}
+
+/// Runs a command line as host `a`; gives exit code, stdout, seconds waited, changed keys.
+fn run(words: &[&str]) -> (u32, String, u64, String) {
+    let tree = "uuid\tx\t1\tl\nips/ip-a\t10.0.0.1\t1\tl\nresource-r/data-a\t/dev/x\t1\tl\n\
+                resource-r/device-a\tr\t1\tl\nresource-r/actual-a/is-attached\t0\t1\tl\n";
+    let tree = Snapshot::parse(tree, "a", Time::from_secs(100)).expect("a valid tree");
+    let saved = OfflineDaemon::new(tree);
+    let mut daemon = Later { saved };
+    let mut console = Recorder::default();
+    let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
+    let exit = marsadm::run(&words, "a", &mut daemon, &mut console);
+    let waited = daemon.elapsed().as_secs();
+    (exit, console.0.stdout, waited, daemon.saved.delta())
+}
+
+#[test]
+fn a_wait_macro_ends_when_the_state_is_reached() {
+    let (exit, stdout, waited, _) = run(&["view-wait-is-attach-on", "r"]);
+    assert_eq!((exit, stdout.as_str(), waited), (0, "", 3));
+}
+
+#[test]
+fn a_wait_inside_a_macro_repeats_the_macro_from_its_beginning() {
+    let text = "--macro=before %wait{%is-attach{}}after";
+    let (exit, stdout, waited, _) = run(&[text, "view", "r"]);
+    assert_eq!((exit, stdout.as_str(), waited), (0, "before after\n", 3));
+}
+
+#[test]
+fn a_wait_which_runs_out_of_time_fails() {
+    let (exit, stdout, waited, _) = run(&["--timeout=2", "view-wait-is-attach-on", "r"]);
+    assert!(exit > 0, "{stdout}");
+    assert_eq!(waited, 2);
+}
+
+#[test]
+fn keys_set_by_a_macro_are_committed() {
+    let text = "--macro=%setlink{new}{/mars/userspace/mine}";
+    let (exit, _, _, delta) = run(&[text, "view", "r"]);
+    assert_eq!(exit, 0);
+    assert!(delta.contains("userspace/mine\tnew\t"), "{delta}");
+}
+
+#[test]
+fn a_macro_that_fails_sets_nothing() {
+    let text = "--macro=%setlink{new}{/mars/userspace/mine}%die{no}";
+    let (exit, _, _, delta) = run(&[text, "view", "r"]);
+    assert!(exit > 0);
+    assert_eq!(delta, "");
+}
