@@ -89,7 +89,7 @@ struct Shared {
     /// What is stored in the key tree. Held while own keys are computed and stored, so that they never go back.
     published: tokio::sync::Mutex<Published>,
     progress: watch::Sender<LoggerProgress>,
-    /// The final end of the last log, once it is sealed and its keys are durable.
+    /// The final end of the last log, once it is sealed.
     released: watch::Sender<Option<ChainEnd>>,
 }
 
@@ -247,18 +247,26 @@ impl Shared {
         self.show(|progress| progress.log_error = Some(error.to_owned()));
     }
 
-    /// Waits until the log is sealed and its final keys are durable, or has failed.
+    /// Waits until the log is sealed, or cannot be.
     async fn sealed(&self) -> Result<ChainEnd, Ended> {
         let (mut released, mut progress) = (self.released.subscribe(), self.progress.subscribe());
+        let hopeless = |progress: &LoggerProgress| {
+            progress.log_error.is_some() || progress.keys_error.is_some()
+        };
         tokio::select! {
             biased;
             end = released.wait_for(Option::is_some) => match end.ok().and_then(|end| end.clone()) {
                 Some(end) => Ok(end),
                 None => unreachable!("the sender lives in self and was waited for until it has a value"),
             },
-            failed = progress.wait_for(|progress| progress.log_error.is_some()) => {
-                let error = failed.ok().and_then(|progress| progress.log_error.clone());
-                Err(Ended::LogFailed(error.unwrap_or_default()))
+            failed = progress.wait_for(hopeless) => {
+                let failed = failed.ok().map(|progress| progress.clone());
+                let failed = failed.expect("the sender lives in self");
+                Err(match (failed.log_error, failed.keys_error) {
+                    (Some(error), _) => Ended::LogFailed(error),
+                    // A rotation is stuck; the log is whole, and recovery will find its end.
+                    (None, error) => Ended::KeysFailed(error.unwrap_or_default()),
+                })
             }
         }
     }

@@ -133,7 +133,7 @@ impl Shelf {
     /// what lies before them is not read again, and a file which does not reach them is damaged.
     ///
     /// # Errors
-    /// Only when the directory itself cannot be used. A bad file is a damaged log.
+    /// When the directory or a file in it cannot be read or changed. A file with wrong contents is a damaged log instead.
     pub async fn open(
         here: Host,
         cluster: Arc<str>,
@@ -339,23 +339,38 @@ fn look_through(
     }
     let names = fs.list(dir).map_err(failed(dir, "listing it"))?;
     let logs = names.iter().filter_map(|name| name.parse::<LogName>().ok());
-    Ok(logs
-        .map(|log| {
-            let known = known.iter().find(|end| end.log == log);
-            let state = look_at(fs, identity, dir, &log, known);
-            (log, state)
-        })
-        .collect())
+    let look = |log: LogName| {
+        let known = known.iter().find(|end| end.log == log);
+        if known.is_none() && is_remainder(fs, &dir.join(log.to_string()))? {
+            return Ok(None);
+        }
+        let state = look_at(fs, identity, dir, &log, known)?;
+        Ok(Some((log, state)))
+    };
+    logs.map(look).filter_map(Result::transpose).collect()
 }
 
-/// One file: from its published end on, and from its beginning when that fails.
+/// A log that was being created: its header is durable before anybody is told of it, so one that has none was never
+/// told of. Whoever creates it again replaces the file.
+fn is_remainder(fs: &dyn storage::Fs, path: &Path) -> Result<bool, LogError> {
+    let len = fs.len_of(path).map_err(|source| LogError::Io {
+        path: path.to_owned(),
+        doing: "asking for its length",
+        source,
+    })?;
+    let nothing_behind = len.is_none_or(|len| len <= storage::HEADER_BYTES);
+    Ok(nothing_behind && matches!(LogFile::open(fs, path, None), Err(LogError::Header { .. })))
+}
+
+/// One file: from its published end on, and from its beginning when that fails. What cannot be read now may be
+/// intact, so that is an error and no damage.
 fn look_at(
     fs: &dyn storage::Fs,
     identity: &Identity,
     dir: &Path,
     log: &LogName,
     known: Option<&ChainEnd>,
-) -> LogState {
+) -> Result<LogState, LogError> {
     let path = dir.join(log.to_string());
     let wanted = identity.of(log);
     let own = log.creator == identity.here;
@@ -363,7 +378,8 @@ fn look_at(
     let at_least = published.map_or(0, |end| end.len);
     let first = storage::recover(fs, &path, &wanted, published, at_least);
     let found = match first {
-        Ok(found) => return state_of(log, found, own, None),
+        Ok(found) => return Ok(state_of(log, found, own, None)),
+        Err(error @ LogError::Io { .. }) => return Err(error),
         Err(error) => error,
     };
     tracing::error!(res = %identity.res, %log, error = %found, "a local log is not what it was");
@@ -373,9 +389,10 @@ fn look_at(
                 offset: rest.end.len,
                 error: found.to_string(),
             };
-            state_of(log, rest, own, Some(damage))
+            Ok(state_of(log, rest, own, Some(damage)))
         }
-        Err(error) => LogState {
+        Err(error @ LogError::Io { .. }) => Err(error),
+        Err(error) => Ok(LogState {
             damaged: Some(Damage {
                 offset: 0,
                 error: error.to_string(),
@@ -385,7 +402,7 @@ fn look_at(
                 len: 0,
                 digest: Digest128::ZERO,
             })
-        },
+        }),
     }
 }
 

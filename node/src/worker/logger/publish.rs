@@ -162,6 +162,7 @@ impl Shared {
         let flushed = self.replica.flush().await;
         flushed.map_err(|error| Ended::DiskFailed(error.to_string()))?;
         let mut published = self.published.lock().await;
+        self.read_durable(&mut published);
         published.replay = self.core.lock().replay_pos();
         let stored = self.site.keys.commit(published.all_keys(&self.site)).await;
         stored.map_err(|error| Ended::KeysFailed(error.to_string()))?;
@@ -171,8 +172,7 @@ impl Shared {
     }
 
     /// First half of L-A1: final size and final version link.
-    pub(super) async fn publish_log_end(&self, end: &ChainEnd, next: Option<&LogName>) {
-        tracing::debug!(res = %self.site.res, log = %end.log, len = end.len, ?next, "log ends");
+    pub(super) async fn publish_log_end(&self, end: &ChainEnd) {
         self.published.lock().await.durable = end.clone();
         self.store_until_done(|published, site| published.log_keys(site))
             .await;

@@ -46,10 +46,9 @@ pub(super) async fn run(shared: Arc<Shared>) {
                 stamp_ns,
                 until,
             } => {
-                let sealed = shared.seal(stamp_ns, until, None).await;
-                match sealed {
+                match shared.seal(stamp_ns, until, None).await {
                     Ok(end) => {
-                        shared.publish_log_end(&end, None).await;
+                        // Its keys are stored at the end of the release, with the final position.
                         shared.released.send_replace(Some(end));
                         return;
                     }
@@ -162,7 +161,7 @@ impl Shared {
         until: u64,
     ) -> Result<(), LogFailed> {
         let end = self.seal(stamp_ns, until, Some(next.clone())).await?;
-        self.publish_log_end(&end, Some(&next)).await;
+        self.publish_log_end(&end).await;
         let writer = self.create_successor(&next, &end).await?;
         let first = ChainEnd::new(&next, writer.durable());
         *self.ahead.lock() = writer.ahead();
