@@ -15,6 +15,10 @@ use crate::job::{Ended, FetchProgress, LoggerProgress, ReplayProgress, SyncProgr
 pub struct Facts {
     /// Time of day in nanoseconds since 1970, for the age of heartbeats.
     pub now_ns: u64,
+    /// Monotonic time, for the age of steps that should not take long.
+    pub mono: std::time::Duration,
+    /// Resources that sync to this host now.
+    pub syncing: BTreeSet<Resource>,
     /// The daemon is going down: everything rests.
     pub stopping: bool,
     /// Every member that can be reached has told all it knew when this node started, or the time

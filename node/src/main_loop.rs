@@ -54,6 +54,8 @@ pub struct Parts {
     pub bell: Arc<Notify>,
     /// What others may look at.
     pub desk: Arc<Desk>,
+    /// Resources that sync to this host now; all loops share it.
+    pub syncing: Arc<Mutex<BTreeSet<Resource>>>,
 }
 
 /// What the loop of one resource shows to the rest of the node.
@@ -169,6 +171,8 @@ impl ResourceLoop {
         self.avoid.retain(|_, until| *until > now);
         let mut facts = self.parts.host.borrow_and_update().clone();
         facts.now_ns = self.parts.keys.now_ns();
+        facts.mono = now;
+        facts.syncing = self.note_syncing();
         let rates = self.meter.rates(
             now,
             self.replayer.progress().as_ref(),
@@ -193,6 +197,16 @@ impl ResourceLoop {
         };
         facts.resources.insert(self.res().clone(), own);
         facts
+    }
+
+    /// Says whether this resource syncs, and learns which ones do.
+    fn note_syncing(&self) -> BTreeSet<Resource> {
+        let mut syncing = self.parts.syncing.lock();
+        match self.syncer.is_busy() {
+            true => syncing.insert(self.res().clone()),
+            false => syncing.remove(self.res()),
+        };
+        syncing.clone()
     }
 
     /// Collects workers that have ended.

@@ -7,7 +7,7 @@
 mod dispatch;
 mod host_loop;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -71,6 +71,8 @@ pub struct Hub {
     /// Rung when a sign of life is wanted at once.
     pub(crate) poked: Arc<Notify>,
     units: Mutex<BTreeMap<Resource, Unit>>,
+    /// Resources that sync to this host now.
+    syncing: Arc<Mutex<BTreeSet<Resource>>>,
 }
 
 /// One resource with its main loop.
@@ -115,6 +117,7 @@ impl Node {
             facts: watch::Sender::default(),
             poked,
             units: Mutex::default(),
+            syncing: Arc::default(),
         });
         let mut tasks = JoinSet::new();
         tasks.spawn(writer);

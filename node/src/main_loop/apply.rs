@@ -259,5 +259,6 @@ impl ResourceLoop {
                 (seen, syncer::sync(job, site, stop, progress))
             },
         );
+        self.note_syncing();
     }
 }

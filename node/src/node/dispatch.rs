@@ -124,6 +124,7 @@ impl Dispatch {
             config: hub.config.clone(),
             bell: bell.clone(),
             desk: desk.clone(),
+            syncing: hub.syncing.clone(),
         };
         hub.units.lock().insert(res, Unit { shelf, desk, bell });
         self.loops.spawn(ResourceLoop::new(parts).run());

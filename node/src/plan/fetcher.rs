@@ -139,10 +139,14 @@ fn source(ask: &Ask<'_>, log: &LogName, have: u64) -> Option<Host> {
         .collect();
     let creator = reachable.get(&log.creator).copied();
     let others = reachable.iter().copied().filter(has_more);
-    let order: Vec<&Host> = creator
+    let mut order: Vec<&Host> = creator
         .into_iter()
         .chain(others.filter(|host| **host != log.creator))
         .collect();
+    // Whom the operator prefers comes first, in the order of the list (`connect-<me>`).
+    let preferred = seen.member(seen.here).fetch_from();
+    let rank = |host: &Host| preferred.iter().position(|p| p == host);
+    order.sort_by_key(|host| rank(host).unwrap_or(usize::MAX));
     let fresh = order.iter().find(|host| !ask.own.avoid.contains(**host));
     fresh.or(order.first()).map(|host| (*host).clone())
 }

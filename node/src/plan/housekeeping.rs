@@ -121,6 +121,14 @@ fn is_old(ask: &Ask<'_>, path: &Path) -> bool {
     written.saturating_add(keep) <= ask.all.now_ns
 }
 
+/// The highest log number ever used outlives the resource, so that a new one of the same name never
+/// meets old logs: raised before the log is begun.
+pub fn highest_number(ask: &Ask<'_>, logger: &Want<super::LoggerWant>) -> Option<KeyChange> {
+    let seq = logger.job()?.log.seq;
+    let known = ask.seen.resource().max_nr().unwrap_or(0);
+    (seq > known).then(|| (key::maxnr(ask.seen.res), Some(seq.to_string())))
+}
+
 /// Is this host about to be, or already, actual primary? Stored durably before the first record is
 /// written, because others may only take the role when it is taken back.
 pub fn is_primary(ask: &Ask<'_>, logger_wanted: &Want<super::LoggerWant>) -> bool {

@@ -127,6 +127,9 @@ pub enum Reason {
     /// A secondary does not move to an empty log of a silent primary: it may have crashed.
     #[error("{0} is empty and its primary is silent")]
     EmptyNext(LogName),
+    /// As many syncs run on this host as the operator allows.
+    #[error("{0} syncs may run at a time on this host")]
+    SyncLimit(u64),
     /// There is nothing to export.
     #[error("not yet primary: {0}")]
     NotYetPrimary(Box<Reason>),

@@ -6,6 +6,8 @@
 //!
 //! Manual: "The State of MARS"; main-loop reference 3.2, 3.6, 3.7.
 
+use std::time::Duration;
+
 use tree::lineage::Lineage;
 use tree::view::ResourceView;
 use tree::{Host, Path, Tree, key};
@@ -13,12 +15,15 @@ use tree::{Host, Path, Tree, key};
 use super::cursor::{self, Cursor};
 use super::{Ask, Reason, ResourcePlan, housekeeping};
 use crate::facts::Facts;
-use crate::job::Ended;
+use crate::job::{Ended, LoggerProgress};
 use crate::ports::KeyChange;
 
 /// An indicator is written again at this age even if it has not changed: commands that need to
 /// know the role of a host for sure ask for a fresh `is-primary` (marsadm reference 5.5).
 const ROLE_REFRESH_NS: u64 = 20 * tree::stamp::SECOND_NS;
+
+/// A rotation that takes longer is shown (`--window` of marsadm).
+const ROTATION_STALLED_AFTER: Duration = Duration::from_secs(60);
 
 /// Error number published for a damaged log (EBADMSG).
 const CODE_DAMAGED: i32 = -74;
@@ -105,7 +110,9 @@ fn figures(ask: &Ask<'_>, cursor: Option<&Cursor>, out: &mut Differences<'_>) {
     let at = |name| key::actual(res, here, name);
     let opens = own.export.map_or(0, |export| export.opens);
     out.set(at("open-count"), opens.to_string());
-    let disk_error = own.disk_error.as_ref().map_or(0, |(code, _)| *code);
+    let failing = own.logger.progress().is_some_and(|p| p.disk_error.is_some());
+    let at_logger = if failing { CODE_IO } else { 0 };
+    let disk_error = own.disk_error.as_ref().map_or(at_logger, |(code, _)| *code);
     out.set(at("disk-error"), disk_error.to_string());
     out.set(at("replay-code"), replay_code(ask, cursor).to_string());
     out.set_unless_zero(at("amount-replay_rate"), own.rates.replay_kib);
@@ -171,7 +178,18 @@ fn messages(
     let low = (level >= 1).then(|| Reason::SpaceLow(level).to_string());
     say(ask, out, "wrn-space-low", low);
     let disk = ask.own.disk_error.as_ref().map(|(_, text)| text.clone());
-    say(ask, out, "err-disk", disk);
+    let logger = ask.own.logger.progress();
+    let of_logger = |what: fn(&LoggerProgress) -> &Option<String>| {
+        logger.and_then(|progress| what(progress).clone())
+    };
+    say(ask, out, "err-disk", disk.or(of_logger(|p| &p.disk_error)));
+    say(ask, out, "err-log", of_logger(|p| &p.log_error));
+    // A step of a rotation that does not become durable must be seen (requirement L-A5).
+    say(ask, out, "err-keys", of_logger(|p| &p.keys_error));
+    let rotating = logger.and_then(|progress| progress.rotating.as_ref());
+    let stalled = rotating.filter(|(_, since)| *since + ROTATION_STALLED_AFTER <= ask.all.mono);
+    let stalled = stalled.map(|(log, _)| format!("rotation into {log} does not become durable"));
+    say(ask, out, "wrn-rotation-stalled", stalled);
 }
 
 /// What every member can see from the version links, whether it is concerned itself or not.

@@ -6,6 +6,7 @@
 //! Manual: "Fast Full Sync"; main-loop reference 4.12, invariants 33 to 38.
 
 use tree::key::Switch;
+use tree::view::ClusterView;
 
 use super::{Ask, Reason, SyncWant, Want, cursor};
 
@@ -49,6 +50,12 @@ fn decide(ask: &Ask<'_>) -> Result<SyncWant, Reason> {
     }
     if ask.all.space.level >= SPACE_LEVEL_MAX {
         return Err(Reason::SpaceLow(ask.all.space.level));
+    }
+    let others = ask.all.syncing.iter().filter(|res| *res != seen.res).count();
+    if let Some(limit) = ClusterView::new(seen.tree).sync_limit(seen.here)
+        && others as u64 >= limit
+    {
+        return Err(Reason::SyncLimit(limit));
     }
     // A sync would not help: the logs needed afterwards belong to another history.
     let place = cursor::look(ask).ok_or(Reason::NoReplayPosition)?;
