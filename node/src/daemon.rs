@@ -22,6 +22,7 @@ use crate::config::{Config, NodeConfig};
 use crate::control::Daemon;
 use crate::export::{Exports, Listening, NbdServer, NbdTls, TcpSafety};
 use crate::joining::TreeMembership;
+use crate::keys::reopen::{Opener, ReopeningStore};
 use crate::node::{Node, Parts};
 use crate::ports::{BoxFuture, Clock, Keys, Lane, Ports, blocking};
 use crate::real::chance::RealChance;
@@ -129,11 +130,20 @@ async fn start_node(
         cluster: member.cluster().to_string(),
         layout: layout.clone(),
         ports: ports.clone(),
-        store: Box::new(store),
+        store: Box::new(ReopeningStore::new(Box::new(store), reopener(layout))),
         exports: Exports::new(),
         config,
     };
     Ok(Node::start(parts).await?)
+}
+
+/// Opens the store of the key tree again after it has failed.
+fn reopener(layout: &Layout) -> Opener {
+    let dir = layout.tree();
+    Box::new(move || {
+        let (store, _) = SledStore::open(&dir, SledOptions::default())?;
+        Ok(Box::new(store))
+    })
 }
 
 /// Tells the others where this host is, when the operator has said so.

@@ -9,6 +9,7 @@
 //! and ask which paths it were ([`KeyService::changed_since`]).
 
 mod recent;
+pub mod reopen;
 mod writer;
 
 use std::collections::BTreeSet;

@@ -7,7 +7,7 @@
 
 mod medium;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
@@ -90,6 +90,8 @@ pub(super) struct Task {
     horizons: PathBuf,
     /// Visible but not yet stored, and since when (monotonic time).
     unsaved: ToStore,
+    /// Paths of commits that failed: what the medium holds there is not known.
+    doubtful: BTreeSet<Path>,
     unsaved_since: Option<Duration>,
     /// Forgotten deletions that leave the store once the new floor is stored.
     forgotten: Vec<Path>,
@@ -111,6 +113,7 @@ impl Task {
             lease: storage.lease,
             horizons: storage.horizons,
             unsaved: ToStore::new(),
+            doubtful: BTreeSet::new(),
             unsaved_since: None,
             forgotten: Vec::new(),
             lossy: service.is_incomplete(),

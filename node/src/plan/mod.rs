@@ -248,7 +248,8 @@ fn decide_resource(ask: &Ask<'_>) -> ResourcePlan {
         indicators: Vec::new(),
     };
     plan.keys.extend(housekeeping::role_key(ask, &plan.logger));
-    plan.keys.extend(housekeeping::highest_number(ask, &plan.logger));
+    plan.keys
+        .extend(housekeeping::highest_number(ask, &plan.logger));
     plan.indicators = report::indicators(ask, &plan, cursor.as_ref());
     plan
 }

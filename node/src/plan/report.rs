@@ -110,7 +110,10 @@ fn figures(ask: &Ask<'_>, cursor: Option<&Cursor>, out: &mut Differences<'_>) {
     let at = |name| key::actual(res, here, name);
     let opens = own.export.map_or(0, |export| export.opens);
     out.set(at("open-count"), opens.to_string());
-    let failing = own.logger.progress().is_some_and(|p| p.disk_error.is_some());
+    let failing = own
+        .logger
+        .progress()
+        .is_some_and(|p| p.disk_error.is_some());
     let at_logger = if failing { CODE_IO } else { 0 };
     let disk_error = own.disk_error.as_ref().map_or(at_logger, |(code, _)| *code);
     out.set(at("disk-error"), disk_error.to_string());

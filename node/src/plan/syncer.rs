@@ -51,7 +51,12 @@ fn decide(ask: &Ask<'_>) -> Result<SyncWant, Reason> {
     if ask.all.space.level >= SPACE_LEVEL_MAX {
         return Err(Reason::SpaceLow(ask.all.space.level));
     }
-    let others = ask.all.syncing.iter().filter(|res| *res != seen.res).count();
+    let others = ask
+        .all
+        .syncing
+        .iter()
+        .filter(|res| *res != seen.res)
+        .count();
     if let Some(limit) = ClusterView::new(seen.tree).sync_limit(seen.here)
         && others as u64 >= limit
     {

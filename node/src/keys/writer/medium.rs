@@ -17,12 +17,30 @@ impl Task {
         let waiting = std::mem::take(&mut self.unsaved);
         let mut all = waiting.clone();
         self.add(&mut all, ready);
+        self.settle_doubts(&mut all);
+        let paths: Vec<Path> = all.keys().cloned().collect();
         let result = self.commit(all).await;
-        if result.is_err() {
-            self.unsaved = waiting;
-            self.wait_for_company();
+        match &result {
+            Ok(()) => self.doubtful.clear(),
+            Err(_) => {
+                self.doubtful.extend(paths);
+                self.unsaved = waiting;
+                self.wait_for_company();
+            }
         }
         result
+    }
+
+    /// A commit that failed may have reached the medium all the same: with the next one those paths
+    /// get again what the tree holds.
+    fn settle_doubts(&self, all: &mut ToStore) {
+        let shared = self.shared.lock();
+        let tree = shared.knowledge.tree();
+        for path in &self.doubtful {
+            if !all.contains_key(path) {
+                all.insert(path.clone(), tree.get(path).cloned());
+            }
+        }
     }
 
     /// Shown now, stored later.
