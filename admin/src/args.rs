@@ -16,6 +16,10 @@ pub struct Parsed {
     pub options: Options,
     /// What is left: the command and its words.
     pub words: Vec<String>,
+    /// All words as the operator typed them.
+    pub typed: Vec<String>,
+    /// Which of them are the positional ones.
+    pub words_at: Vec<usize>,
     /// `--help` or `-h` was among them.
     pub help: bool,
     /// `--version` was among them.
@@ -42,12 +46,16 @@ pub enum ArgError {
 
 /// Takes the command line apart. `args` are the words after the program name.
 pub fn parse(args: &[String]) -> Result<Parsed, ArgError> {
-    let mut parsed = Parsed::default();
+    let mut parsed = Parsed {
+        typed: args.to_vec(),
+        ..Parsed::default()
+    };
     let mut hosts: Vec<(usize, String)> = Vec::new();
     let mut tree_file_at = None;
     for (at, word) in args.iter().enumerate() {
         if !word.starts_with('-') || word == "-" {
             parsed.words.push(word.clone());
+            parsed.words_at.push(at);
             continue;
         }
         let (name, value) = match word.split_once('=') {

@@ -6,6 +6,7 @@ use clap::CommandFactory;
 
 use crate::help;
 use crate::session::Refusal;
+use crate::status::USAGE;
 use crate::verbs::{Class, VERBS, Verb};
 
 /// Writes all pages into `dir`.
@@ -18,7 +19,11 @@ pub fn write_pages(dir: &Path) -> Result<(), Refusal> {
     };
     std::fs::create_dir_all(dir).map_err(failed)?;
     clap_mangen::generate_to(crate::mars::Mars::command(), dir).map_err(failed)?;
-    for (name, text) in [("marsadm.8", marsadm()), ("mars.toml.5", configuration())] {
+    for (name, text) in [
+        ("marsadm.8", marsadm()),
+        ("mars-status.8", status()),
+        ("mars.toml.5", configuration()),
+    ] {
         std::fs::write(dir.join(name), text).map_err(failed)?;
     }
     Ok(())
@@ -69,6 +74,22 @@ pub fn marsadm() -> String {
     page.push_str(".SH FILES\n");
     page.push_str(&item("/mars", "State directory of the node; see --dir."));
     page.push_str(".SH SEE ALSO\nmars(1), mars-status(8), mars.toml(5)\n");
+    page
+}
+
+/// `mars-status(8)`, from its usage text: two blanks, an option with its value, two or more blanks, what it does.
+pub fn status() -> String {
+    let mut page = String::from(
+        ".TH MARS-STATUS 8\n.SH NAME\nmars\\-status \\- the state of a node and its cluster at a glance\n.SH SYNOPSIS\n\
+         \\fBmars\\-status\\fR [\\fIoptions\\fR]\n.SH DESCRIPTION\nReads only, and works without the daemon, too. WORK, TODO and HINT \
+         lines say what is going on, what somebody has to do, and what may become important.\n.SH OPTIONS\n",
+    );
+    for line in USAGE.lines().filter_map(|line| line.strip_prefix("  ")) {
+        if let Some((option, about)) = line.split_once("  ") {
+            page.push_str(&item(option, about.trim()));
+        }
+    }
+    page.push_str(".SH SEE ALSO\nmars(1), marsadm(8)\n");
     page
 }
 

@@ -6,9 +6,10 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
-use clap::{Args, CommandFactory, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand};
 
 use crate::bench::BenchArgs;
+use crate::completions;
 use crate::demo::DemoArgs;
 use crate::tree_cli;
 
@@ -47,6 +48,12 @@ pub enum What {
     Completions {
         /// Which shell.
         shell: clap_complete::Shell,
+    },
+    /// Print the words a completion script asks for.
+    #[command(hide = true)]
+    Words {
+        /// Which words.
+        kind: completions::Words,
     },
     /// Write the man pages into a directory.
     Man {
@@ -214,9 +221,16 @@ fn run(mars: Mars) -> ExitCode {
         What::Marsadm(rest) => crate::marsadm::main(&with_dir(rest)),
         What::Status(rest) => crate::status::main(&with_dir(rest)),
         What::Completions { shell } => {
-            clap_complete::generate(shell, &mut Mars::command(), "mars", &mut std::io::stdout());
+            print!("{}", completions::script(shell));
             ExitCode::SUCCESS
         }
+        What::Words { kind } => match completions::words(&dir, kind) {
+            Ok(words) => {
+                words.iter().for_each(|word| println!("{word}"));
+                ExitCode::SUCCESS
+            }
+            Err(error) => failed(error),
+        },
         What::Man { dir } => done(crate::man::write_pages(&dir).map(|()| true)),
     }
 }
@@ -238,6 +252,7 @@ fn failed(error: impl std::fmt::Display) -> ExitCode {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use clap::CommandFactory;
 
     #[test]
     fn the_command_line_is_well_formed() {

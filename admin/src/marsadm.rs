@@ -17,8 +17,10 @@ use crate::dump;
 use crate::help;
 use crate::natural;
 use crate::node_dir;
+use crate::parallel::{self, Again};
 use crate::phases::{self, Targets};
 use crate::session::{Refusal, Session, refuse};
+use crate::syslog::Logged;
 use crate::verb::logs::MARSADM_VERSION;
 use crate::verbs::{self, Takes, Verb};
 use crate::view::{self, Surroundings, Viewed};
@@ -55,10 +57,12 @@ fn run_on_node(words: &[String], console: &mut dyn Console) -> u32 {
             mut daemon,
             real_host,
         }) => {
-            let exit = run_understood(parsed, &real_host, daemon.as_mut(), console);
+            let (logger, command) = (parsed.options.logger.clone(), parsed.words[0].clone());
+            let mut console = Logged::new(console, logger.as_deref(), &command);
+            let exit = run_understood(parsed, &real_host, daemon.as_mut(), &mut console);
             match daemon.finish() {
                 Ok(()) => exit,
-                Err(error) => exit + dying(console, &error.into()),
+                Err(error) => exit + dying(&mut console, &error.into()),
             }
         }
         Ok(node_dir::Opened::Done { said }) => {
@@ -213,7 +217,8 @@ fn run_understood(
     exit
 }
 
-fn is_view(command: &str) -> bool {
+/// `view*` and `pretty*` only show.
+pub fn is_view(command: &str) -> bool {
     command.starts_with("view") || command.starts_with("pretty")
 }
 
@@ -240,8 +245,23 @@ fn command(s: &mut Session<'_>, parsed: &Parsed) -> Result<(), Refusal> {
     if s.forced() {
         s.warn("Using FORCE option -- hopefully you know what you are doing!");
     }
-    phases::run(s, verb, targets)?;
-    Ok(())
+    match (s.options.parallel, s.daemon.program()) {
+        (Some(limit), Some(program)) if targets.names.len() > 1 => {
+            let selector_at = parsed
+                .words_at
+                .get(1)
+                .copied()
+                .unwrap_or(parsed.typed.len());
+            let words = &parsed.typed;
+            let again = Again {
+                program: &program,
+                words,
+                selector_at,
+            };
+            parallel::run(s, &again, &targets.names, limit)
+        }
+        _ => phases::run(s, verb, targets),
+    }
 }
 
 fn acts_for_other(s: &mut Session<'_>) -> Result<(), Refusal> {

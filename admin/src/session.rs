@@ -225,8 +225,7 @@ impl<'a> Session<'a> {
             return Ok(());
         }
         if self.options.dry_run {
-            for change in &queue {
-                let Change { path, value } = change;
+            for Change { path, value } in queue.iter().filter(|change| !is_new_log(change)) {
                 self.say(format!(
                     "DRY_RUN: would create symlink '{}' -> '{value}'",
                     shown(path)
@@ -237,7 +236,7 @@ impl<'a> Session<'a> {
         let trigger = trigger_for(&queue);
         let stamp = self.daemon.commit(&queue, stamp, trigger)?;
         self.say_verbose(1, format!("using lamport timestamp {stamp}"));
-        for Change { path, value } in &queue {
+        for Change { path, value } in queue.iter().filter(|change| !is_new_log(change)) {
             self.say_verbose(1, format!("created symlink '{}' -> '{value}'", shown(path)));
         }
         self.say_verbose(1, format!("Trigger '{}'", trigger.code()));
@@ -253,16 +252,16 @@ impl<'a> Session<'a> {
             ));
             return Ok(());
         }
+        self.say_verbose(1, format!("Trigger '{}'", trigger.code()));
         Ok(self.daemon.trigger(trigger)?)
     }
 
     /// As [`Session::trigger`], but a dry run does not mention it.
     pub fn trigger_quietly(&mut self, trigger: Trigger) -> Result<(), Refusal> {
         if self.options.dry_run {
-            Ok(())
-        } else {
-            Ok(self.daemon.trigger(trigger)?)
+            return Ok(());
         }
+        self.trigger(trigger)
     }
 
     /// Forgets keys for good; `false` when the daemon does that by itself.
@@ -312,6 +311,12 @@ fn trigger_for(queue: &[Change]) -> Trigger {
     } else {
         Trigger::Local
     }
+}
+
+/// The original creates the file of a new log, which is not spoken of like a key.
+fn is_new_log(change: &Change) -> bool {
+    let name = change.path.rsplit('/').next().unwrap_or_default();
+    name.starts_with("log-") && !change.is_deletion()
 }
 
 /// A path as messages print it.

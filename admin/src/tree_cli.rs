@@ -64,7 +64,7 @@ fn stored(path: &str) -> &str {
 }
 
 /// The tree below a prefix: from the daemon, or as it has left it.
-fn read(dir: &Path, prefix: &str) -> Result<Snapshot, Refusal> {
+pub fn read(dir: &Path, prefix: &str) -> Result<Snapshot, Refusal> {
     match SocketDaemon::connect(dir) {
         Ok(mut daemon) => {
             let answer = daemon.entries(prefix)?;

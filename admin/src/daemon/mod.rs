@@ -3,6 +3,7 @@
 //! Two of them exist: [`offline::OfflineDaemon`] works on a saved tree, [`socket::SocketDaemon`] talks to the running
 //! daemon of this host. Tests bring a third one whose cluster reacts. No verb knows which one it has.
 
+use std::ffi::OsString;
 use std::time::Duration;
 
 use crate::disk::{self, DiskRefusal};
@@ -120,6 +121,11 @@ pub trait Daemon {
     /// What the daemon knows besides the tree, as a JSON object; nothing when nobody can be asked.
     fn facts(&mut self) -> Result<Option<String>, DaemonError> {
         Ok(None)
+    }
+
+    /// Program and first words which run `marsadm` for the same node once more; nothing when that makes no sense.
+    fn program(&self) -> Option<Vec<OsString>> {
+        None
     }
 
     /// The size of an underlying disk in bytes, looked at here.

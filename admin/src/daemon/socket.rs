@@ -4,6 +4,7 @@
 //! it is there, and asks nothing meanwhile.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -217,6 +218,15 @@ impl Daemon for SocketDaemon {
 
     fn elapsed(&self) -> Duration {
         self.began.elapsed()
+    }
+
+    fn program(&self) -> Option<Vec<OsString>> {
+        let program = std::env::current_exe().ok()?;
+        Some(vec![
+            program.into(),
+            "marsadm".into(),
+            format!("--dir={}", self.dir).into(),
+        ])
     }
 
     fn facts(&mut self) -> Result<Option<String>, DaemonError> {
