@@ -426,7 +426,9 @@ impl Shared {
         let line = &mut state.lines[nr];
         line.open = false;
         line.under_way.clear();
-        if !failed {
+        if failed {
+            line.branch.note_error();
+        } else {
             line.closed = Some((host.to_owned(), line.branch.answered()));
         }
         drop(state);

@@ -125,6 +125,11 @@ impl Branch {
         self.durable = self.durable.max(count).min(self.len);
     }
 
+    /// The device has answered an error: what was answered but not flushed may be gone (invariant 40).
+    pub fn note_error(&mut self) {
+        self.answered = self.durable;
+    }
+
     /// How long a prefix gives this image: the range of possible lengths.
     ///
     /// # Errors

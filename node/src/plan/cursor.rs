@@ -286,10 +286,10 @@ pub fn finished(ask: &Ask<'_>) -> Vec<LogName> {
 /// older than the file, or a torn tail was cut off.
 fn relink(ask: &Ask<'_>, cursor: &Cursor) -> Vec<Step> {
     let seen = &ask.seen;
-    let busy = [ask.own.logger.log(), ask.own.fetcher.log()];
+    let busy = ask.logs_written();
     let mut steps = Vec::new();
     for (log, local) in &ask.own.logs {
-        let in_work = busy.contains(&Some(log));
+        let in_work = busy.contains(&log);
         if log.seq < cursor.at.log.seq || in_work || local.damaged.is_some() {
             continue;
         }

@@ -20,15 +20,12 @@ pub fn logs_to_drop(ask: &Ask<'_>, cursor: Option<&Cursor>) -> Vec<LogName> {
     let Some(cursor) = cursor else {
         return Vec::new();
     };
-    let busy = [
-        ask.own.logger.log(),
-        ask.own.replayer.log(),
-        ask.own.fetcher.log(),
-    ];
+    let mut busy = ask.logs_written();
+    busy.extend(ask.own.replayer.log());
     ask.own
         .logs
         .keys()
-        .filter(|log| !busy.contains(&Some(log)))
+        .filter(|log| !busy.contains(log))
         .filter(|log| ask.seen.log_deleted(log) || is_forgotten(ask, log))
         .filter(|log| !is_needed(cursor, log))
         .cloned()

@@ -218,6 +218,16 @@ pub struct Ask<'a> {
 }
 
 impl Ask<'_> {
+    /// Logs some worker of this host writes: those of the logger, also the one it is about to go on in, and that
+    /// of the fetcher.
+    pub fn logs_written(&self) -> Vec<&LogName> {
+        let own = self.own;
+        let rotating = own.logger.progress().and_then(|p| p.rotating.as_ref());
+        let next = rotating.map(|(log, _)| log);
+        let all = [own.logger.log(), next, own.fetcher.log()];
+        all.into_iter().flatten().collect()
+    }
+
     /// Is the switch of this host on, and is the daemon not going down?
     pub fn todo(&self, switch: Switch) -> bool {
         !self.all.stopping && self.seen.todo(self.seen.here, switch)

@@ -9,6 +9,7 @@ mod everybody;
 mod failover;
 mod first_cluster;
 mod handover;
+mod purge;
 mod rotation;
 mod zombie;
 

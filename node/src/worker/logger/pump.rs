@@ -173,7 +173,12 @@ impl Shared {
         drop(core);
         self.settle();
         tracing::info!(res = %self.site.res, log = %next, "rotated");
-        self.show(|progress| progress.rotating = None);
+        // At once: whoever takes the new log for nobody's could delete it or tell lies about it.
+        self.show(|progress| {
+            progress.durable = first;
+            progress.pred = Some(end);
+            progress.rotating = None;
+        });
         self.publish_call.notify_one();
         Ok(())
     }
