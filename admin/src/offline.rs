@@ -336,6 +336,10 @@ pub fn first_address() -> Option<String> {
         .map(|ip| ip.to_string())
 }
 
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the first stamp of a cluster is the time of day"
+)]
 fn wall_ns() -> u64 {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)

@@ -84,6 +84,9 @@ impl Side<'_> {
     }
 }
 
+/// Where the histories part, if known, and how much each host has behind that point.
+type Found = (Option<Point>, BTreeMap<String, Option<u64>>);
+
 /// How the walk of two members ended.
 enum Walk {
     Together,
@@ -105,7 +108,7 @@ pub fn find(tree: &Snapshot, res: &str) -> Option<SplitBrain> {
             ))
         })
         .collect();
-    let mut found: Option<(Option<Point>, BTreeMap<String, Option<u64>>)> = None;
+    let mut found: Option<Found> = None;
     for (i, one) in members.iter().enumerate() {
         for two in &members[i + 1..] {
             if let Walk::Apart { after, amounts } = walk(tree, res, one, two) {

@@ -434,7 +434,6 @@ pub struct Stop(watch::Receiver<bool>);
 
 impl StopSwitch {
     /// A switch which is not thrown, and its listener.
-    #[expect(clippy::new_ret_no_self, reason = "a pair, like every channel")]
     pub fn new() -> (StopSwitch, Stop) {
         let (hand, ear) = watch::channel(false);
         (StopSwitch(hand), Stop(ear))

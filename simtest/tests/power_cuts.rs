@@ -6,6 +6,11 @@
 //!
 //! `SEED=n cargo test -p simtest --test power_cuts` runs one seed again, `SEEDS=n` that many.
 
+#![expect(
+    clippy::panic,
+    reason = "a failed check ends the test and says why"
+)]
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;

@@ -12,7 +12,7 @@ use crate::session::{Refusal, Session, refuse, shown};
 /// `set-link VALUE PATH [VALUE PATH …]`. The order of a pair is turned when only its first word is a path.
 pub fn set(s: &mut Session<'_>, _res: &str) -> Step {
     let words = s.args.clone();
-    if words.is_empty() || words.len() % 2 != 0 {
+    if words.is_empty() || !words.len().is_multiple_of(2) {
         return refuse("set-link needs pairs of arguments: a value and a path");
     }
     for pair in words.chunks(2) {

@@ -367,11 +367,10 @@ fn members_go(desk: &mut Desk) {
     desk.ok(BETA, "down data");
     desk.ok(BETA, "leave-resource data");
     desk.ok(BETA, "delete-resource data");
-    assert_eq!(
+    assert!(
         desk.lab.hosts[BETA]
             .key("resource-data/maxnr")
             .expect("key")
-            .is_some(),
-        true
+            .is_some()
     );
 }

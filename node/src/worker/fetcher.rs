@@ -134,11 +134,10 @@ impl Fetcher {
             if writing.is_none() && !self.waiting.is_empty() {
                 writing = Some(self.write());
             }
-            if writing.is_none() {
-                if let Some(ended) = self.finish_if_complete().await? {
+            if writing.is_none()
+                && let Some(ended) = self.finish_if_complete().await? {
                     return Ok(ended);
                 }
-            }
             let report_due = self.report_due();
             tokio::select! {
                 biased;
@@ -379,8 +378,8 @@ async fn check_header(
         Ok(header)
     });
     let header = header.map_err(|error| foreign(job, error.to_string()))?;
-    if let Some(pred) = job.pred.as_ref().filter(|pred| !pred.digest.is_zero()) {
-        if header.predecessor != pred.digest {
+    if let Some(pred) = job.pred.as_ref().filter(|pred| !pred.digest.is_zero())
+        && header.predecessor != pred.digest {
             return Err(foreign(
                 job,
                 format!(
@@ -389,7 +388,6 @@ async fn check_header(
                 ),
             ));
         }
-    }
     if is_present {
         let local = site.shelf.open_log(&job.log).await;
         let local = local.map_err(|error| Ended::LogFailed(error.to_string()))?;

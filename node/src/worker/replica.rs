@@ -324,6 +324,10 @@ fn range_of(op: &DiskOp) -> Range<u64> {
 }
 
 #[cfg(test)]
+#[expect(
+    clippy::single_range_in_vec_init,
+    reason = "a list of one range is meant"
+)]
 mod tests {
     use super::*;
 

@@ -4,6 +4,11 @@
 //! the resource `data` is compared with the snapshot of the same name. To accept a change of
 //! behaviour, read the difference: it is prose.
 
+#![expect(
+    clippy::panic,
+    reason = "a failed check ends the test and says why"
+)]
+
 mod script;
 
 use std::path::Path;
