@@ -277,7 +277,10 @@ fn acts_for_other(s: &mut Session<'_>) -> Result<(), Refusal> {
 fn lowlevel(s: &mut Session<'_>, verb: &Verb, words: &[String]) -> Result<(), Refusal> {
     s.args = words.to_vec();
     let verbs::Body::Once(run) = verb.body else {
-        return Err(Refusal(format!("lowlevel command '{}' has phases", verb.name)));
+        return Err(Refusal(format!(
+            "lowlevel command '{}' has phases",
+            verb.name
+        )));
     };
     run(s, "")?;
     s.flush()?;

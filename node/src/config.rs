@@ -273,7 +273,9 @@ mod tests {
         let error = check(open, Flags::default()).expect_err("open to all");
         assert!(error.contains("nbd_insecure"), "{error}");
         assert!(check(&format!("{open}\nnbd_insecure = true"), Flags::default()).is_ok());
-        assert!(check(&format!("{open}\nnbd_tls = true"), Flags::default()).is_ok_and(|c| c.nbd_tls));
+        assert!(
+            check(&format!("{open}\nnbd_tls = true"), Flags::default()).is_ok_and(|c| c.nbd_tls)
+        );
         assert!(check("nbd_listen = '127.0.0.1:10809'", Flags::default()).is_ok());
     }
 

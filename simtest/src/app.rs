@@ -195,8 +195,13 @@ impl App {
     /// What is missing or wrong.
     pub fn check_newest(&self, host: &str, image: &[u8]) -> Result<(), String> {
         let state = self.shared.state();
-        let mine = state.lines.iter().rfind(|line| line.writer.as_deref() == Some(host));
-        let Some(line) = mine.or(state.lines.last()) else { return Ok(()) };
+        let mine = state
+            .lines
+            .iter()
+            .rfind(|line| line.writer.as_deref() == Some(host));
+        let Some(line) = mine.or(state.lines.last()) else {
+            return Ok(());
+        };
         let found = line.branch.check(image, line.branch.answered());
         found.map(drop).map_err(|e| e.to_string())
     }
@@ -250,9 +255,13 @@ impl Shared {
         let device = opened.device().clone();
         let image = match self.read_all(&*device).await {
             Ok(image) => image,
-            Err(error) => return self.note(host, &format!("app: cannot read {}: {error}", self.res)),
+            Err(error) => {
+                return self.note(host, &format!("app: cannot read {}: {error}", self.res));
+            }
         };
-        let Some(line) = self.take_up(host, &image) else { return };
+        let Some(line) = self.take_up(host, &image) else {
+            return;
+        };
         let mut writers = JoinSet::new();
         for _ in 0..3 {
             let (shared, exports) = (self.clone(), exports.clone());
@@ -292,7 +301,13 @@ impl Shared {
         }
         let Some((own, len, mut nr)) = fits.into_iter().max() else {
             drop(state);
-            self.break_promise(host, &format!("the device shows no history it may show: {}", why.join("; ")));
+            self.break_promise(
+                host,
+                &format!(
+                    "the device shows no history it may show: {}",
+                    why.join("; ")
+                ),
+            );
             return None;
         };
         if forced && !own {
@@ -309,15 +324,30 @@ impl Shared {
         state.counts.opened += 1;
         state.counts.unflushed_lost += lost;
         drop(state);
-        self.note(host, &format!("app: {} history {nr} with {len} changes, {lost} lost", self.res));
+        self.note(
+            host,
+            &format!(
+                "app: {} history {nr} with {len} changes, {lost} lost",
+                self.res
+            ),
+        );
         if let Some(other) = twice {
-            self.break_promise(host, &format!("the same history is being written at {other} (31)"));
+            self.break_promise(
+                host,
+                &format!("the same history is being written at {other} (31)"),
+            );
         }
         Some(nr)
     }
 
     /// One writer: until the device goes, the application rests, or an error comes.
-    async fn write(&self, nr: usize, host: &str, exports: &Exports, device: &dyn Device) -> Result<(), DeviceError> {
+    async fn write(
+        &self,
+        nr: usize,
+        host: &str,
+        exports: &Exports,
+        device: &dyn Device,
+    ) -> Result<(), DeviceError> {
         loop {
             tokio::time::sleep(self.pause(PAUSE_MAX_MS)).await;
             let stays = exports.names().contains(&self.res) && *self.working.borrow();
@@ -333,13 +363,22 @@ impl Shared {
         }
     }
 
-    async fn one_request(&self, nr: usize, host: &str, device: &dyn Device) -> Result<(), DeviceError> {
+    async fn one_request(
+        &self,
+        nr: usize,
+        host: &str,
+        device: &dyn Device,
+    ) -> Result<(), DeviceError> {
         let units = self.size / UNIT_BYTES;
         let len = match self.chance.below(10) {
             0 => self.chance.between(1, units.min(128)),
             _ => self.chance.between(1, 12),
         };
-        let spot = if self.chance.chance(500) { units / 8 } else { units };
+        let spot = if self.chance.chance(500) {
+            units / 8
+        } else {
+            units
+        };
         let first = self.chance.below(spot).min(units - len);
         let fua = self.chance.chance(150);
         match self.chance.below(20) {
@@ -375,7 +414,11 @@ impl Shared {
             return Err(error);
         }
         // The order of the calls is the order of the changes.
-        let number = if matches!(kind, Kind::Data) { number } else { 0 };
+        let number = if matches!(kind, Kind::Data) {
+            number
+        } else {
+            0
+        };
         let units = first as usize..(first + len) as usize;
         let at = {
             let line = &mut self.state().lines[nr];
@@ -405,10 +448,22 @@ impl Shared {
         Ok(())
     }
 
-    async fn read(&self, nr: usize, host: &str, first: u64, len: u64, device: &dyn Device) -> Result<(), DeviceError> {
+    async fn read(
+        &self,
+        nr: usize,
+        host: &str,
+        first: u64,
+        len: u64,
+        device: &dyn Device,
+    ) -> Result<(), DeviceError> {
         let since = self.state().lines[nr].settled();
-        let bytes = device.read(first * UNIT_BYTES, (len * UNIT_BYTES) as u32).wait().await?;
-        let checked = self.state().lines[nr].branch.check_read(first as usize, since, &bytes);
+        let bytes = device
+            .read(first * UNIT_BYTES, (len * UNIT_BYTES) as u32)
+            .wait()
+            .await?;
+        let checked = self.state().lines[nr]
+            .branch
+            .check_read(first as usize, since, &bytes);
         self.state().counts.reads += 1;
         if let Err(error) = checked {
             self.break_promise(host, &format!("{error} (2)"));
@@ -432,7 +487,14 @@ impl Shared {
             line.closed = Some((host.to_owned(), line.branch.answered()));
         }
         drop(state);
-        self.note(host, &format!("app: closed {}{}", self.res, if failed { " after an error" } else { "" }));
+        self.note(
+            host,
+            &format!(
+                "app: closed {}{}",
+                self.res,
+                if failed { " after an error" } else { "" }
+            ),
+        );
     }
 }
 

@@ -135,7 +135,11 @@ impl SimFs {
     /// those that are visible now. `None` when there is no such file.
     pub fn bytes<T>(&self, path: &Path, durable: bool, look: impl FnOnce(&[u8]) -> T) -> Option<T> {
         let state = self.state();
-        let names = if durable { &state.durable_names } else { &state.names };
+        let names = if durable {
+            &state.durable_names
+        } else {
+            &state.names
+        };
         let inode = state.inodes.get(names.get(path)?)?;
         Some(look(if durable { &inode.durable } else { &inode.now }))
     }

@@ -47,7 +47,9 @@ pub enum Mismatch {
         number: u64,
     },
     /// Each unit is from the history, but from different times.
-    #[error("no moment of the history looks so: unit {early} is at most at {high}, unit {late} at least at {low}")]
+    #[error(
+        "no moment of the history looks so: unit {early} is at most at {high}, unit {late} at least at {low}"
+    )]
     Mixture {
         /// Unit that is too old.
         early: usize,
@@ -137,13 +139,19 @@ impl Branch {
     pub fn prefix(&self, image: &[u8]) -> Result<Range<u64>, Mismatch> {
         let numbers = numbers(image)?;
         if numbers.len() != self.units.len() {
-            return Err(Mismatch::Size { have: numbers.len(), want: self.units.len() });
+            return Err(Mismatch::Size {
+                have: numbers.len(),
+                want: self.units.len(),
+            });
         }
         let (mut low, mut late) = (0, 0);
         let (mut high, mut early) = (self.len + 1, 0);
         for (unit, number) in numbers.iter().enumerate() {
             let looked = self.looked_so(unit, *number);
-            let span = looked.ok_or(Mismatch::Unknown { unit, number: *number })?;
+            let span = looked.ok_or(Mismatch::Unknown {
+                unit,
+                number: *number,
+            })?;
             if span.start > low {
                 (low, late) = (span.start, unit);
             }
@@ -152,7 +160,12 @@ impl Branch {
             }
         }
         if low >= high {
-            return Err(Mismatch::Mixture { early, high, late, low });
+            return Err(Mismatch::Mixture {
+                early,
+                high,
+                late,
+                low,
+            });
         }
         Ok(low..high)
     }
@@ -211,7 +224,8 @@ impl Branch {
             let base = settled.checked_sub(1).map_or(0, |last| changes[last].1);
             let later = &changes[settled..];
             if number != base && later.iter().all(|(_, written)| *written != number) {
-                let text = format!("unit {unit} reads as change {number} instead of {base} or newer");
+                let text =
+                    format!("unit {unit} reads as change {number} instead of {base} or newer");
                 return Err(ReadError(text));
             }
         }
@@ -264,7 +278,10 @@ mod tests {
     fn check(numbers: [u64; 4], want: Result<u64, &str>) {
         let branch = branch();
         let found = branch.check(&image(numbers), branch.durable());
-        assert_eq!(found.map_err(|e| e.to_string()), want.map_err(str::to_owned));
+        assert_eq!(
+            found.map_err(|e| e.to_string()),
+            want.map_err(str::to_owned)
+        );
     }
 
     #[test]
@@ -275,7 +292,10 @@ mod tests {
 
     #[test]
     fn a_flushed_change_that_is_gone_is_a_loss() {
-        check([11, 11, 0, 0], Err("only the first 1 changes are there, 2 were promised"));
+        check(
+            [11, 11, 0, 0],
+            Err("only the first 1 changes are there, 2 were promised"),
+        );
     }
 
     #[test]

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use node::config::NodeConfig;
 use node::export::Exports;
+use node::job::LoggerLimits;
 use node::node::{Node, Parts};
 use node::ports::Ports;
-use node::job::LoggerLimits;
 use storage::{AheadOptions, Layout, MemMedium};
 use tree::{Entry, Host};
 
@@ -53,7 +53,13 @@ pub struct SimHost {
 
 impl SimHost {
     /// A host that has never run.
-    pub fn new(name: &Host, cluster: &str, began: tokio::time::Instant, seed: u64, config: NodeConfig) -> SimHost {
+    pub fn new(
+        name: &Host,
+        cluster: &str,
+        began: tokio::time::Instant,
+        seed: u64,
+        config: NodeConfig,
+    ) -> SimHost {
         let chance = Prng::new(seed, &format!("host {name}"));
         let fs = SimFs::new(Prng::new(seed, &format!("disk {name}")), CAPACITY);
         SimHost {
@@ -72,7 +78,10 @@ impl SimHost {
 
     /// Puts entries into the store of a host that does not run, as joining a cluster does.
     pub fn seed(&self, entries: Vec<(tree::Path, Entry)>) {
-        let changes: Vec<_> = entries.into_iter().map(|(path, entry)| (path, Some(entry))).collect();
+        let changes: Vec<_> = entries
+            .into_iter()
+            .map(|(path, entry)| (path, Some(entry)))
+            .collect();
         let stored = storage::TreeStore::commit(&mut self.medium.store(), &changes);
         assert!(stored.is_ok(), "an empty store takes entries: {stored:?}");
     }

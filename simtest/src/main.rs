@@ -69,13 +69,23 @@ fn main() -> ExitCode {
     summary(&total, watch.elapsed())
 }
 
-#[expect(clippy::disallowed_methods, reason = "how long real people wait is real time")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "how long real people wait is real time"
+)]
 fn stopwatch() -> std::time::Instant {
     std::time::Instant::now()
 }
 
-fn another(options: &Options, next: &AtomicU64, stop: &AtomicBool, elapsed: Duration) -> Option<u64> {
-    let late = options.minutes.is_some_and(|limit| elapsed > Duration::from_secs(60 * limit));
+fn another(
+    options: &Options,
+    next: &AtomicU64,
+    stop: &AtomicBool,
+    elapsed: Duration,
+) -> Option<u64> {
+    let late = options
+        .minutes
+        .is_some_and(|limit| elapsed > Duration::from_secs(60 * limit));
     if late || stop.load(Ordering::Relaxed) {
         return None;
     }
@@ -111,12 +121,17 @@ fn report(outcome: &Outcome) {
     for line in &outcome.tail {
         text += &format!("    {line}\n");
     }
-    text += &format!("again: cargo run --release -p simtest -- --seeds 1 --from {} --trace\n", outcome.seed);
+    text += &format!(
+        "again: cargo run --release -p simtest -- --seeds 1 --from {} --trace\n",
+        outcome.seed
+    );
     print!("{text}");
 }
 
 fn add(total: &Mutex<Total>, outcome: &Outcome) {
-    let mut total = total.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let mut total = total
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     total.seeds += 1;
     total.time += outcome.time;
     if !outcome.broken.is_empty() {
@@ -128,14 +143,22 @@ fn add(total: &Mutex<Total>, outcome: &Outcome) {
 }
 
 fn summary(total: &Mutex<Total>, elapsed: Duration) -> ExitCode {
-    let total = total.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    let total = total
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner);
     println!("what happened, and how often:");
     for (what, count) in &total.counts {
         println!("  {count:>9}  {what}");
     }
-    let (hours, minutes) = (total.time.as_secs_f64() / 3600.0, elapsed.as_secs_f64() / 60.0);
+    let (hours, minutes) = (
+        total.time.as_secs_f64() / 3600.0,
+        elapsed.as_secs_f64() / 60.0,
+    );
     let rate = total.seeds as f64 / minutes.max(1e-9);
-    println!("{} seeds, {hours:.1} hours of virtual time, {rate:.0} seeds per minute", total.seeds);
+    println!(
+        "{} seeds, {hours:.1} hours of virtual time, {rate:.0} seeds per minute",
+        total.seeds
+    );
     match total.failed.is_empty() {
         true => ExitCode::SUCCESS,
         false => {

@@ -20,13 +20,20 @@ pub struct Mutation {
 /// # Errors
 /// The block that is not four lines of the right kinds.
 pub fn parse(table: &str) -> Result<Vec<Mutation>, String> {
-    let text: Vec<&str> = table.lines().filter(|line| !line.starts_with('#')).collect();
-    let blocks = text.split(|line| line.trim().is_empty()).filter(|block| !block.is_empty());
+    let text: Vec<&str> = table
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .collect();
+    let blocks = text
+        .split(|line| line.trim().is_empty())
+        .filter(|block| !block.is_empty());
     blocks
         .map(|block| {
             let field = |nr: usize, sign: &str| {
                 let found = block.get(nr).and_then(|line| line.strip_prefix(sign));
-                found.map(str::to_owned).ok_or_else(|| format!("no line {sign:?} in {block:?}"))
+                found
+                    .map(str::to_owned)
+                    .ok_or_else(|| format!("no line {sign:?} in {block:?}"))
             };
             Ok(Mutation {
                 name: field(0, "name: ")?,
@@ -45,7 +52,8 @@ impl Mutation {
     /// When the file cannot be read, or the text is not there exactly once before its tests.
     pub fn apply(&self, root: &Path) -> Result<String, String> {
         let path = root.join(&self.file);
-        let text = std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
+        let text =
+            std::fs::read_to_string(&path).map_err(|e| format!("{}: {e}", path.display()))?;
         let code_end = text.find("#[cfg(test)]").unwrap_or(text.len());
         let (code, tests) = text.split_at(code_end);
         match code.matches(&self.old).count() {

@@ -55,7 +55,11 @@ pub fn run(seed: u64, show: bool) -> Outcome {
         Outcome {
             seed,
             digest: w.trace.digest(),
-            tail: if broken.is_empty() { Vec::new() } else { w.trace.tail(60) },
+            tail: if broken.is_empty() {
+                Vec::new()
+            } else {
+                w.trace.tail(60)
+            },
             broken,
             time: w.now(),
             counts: w.counts(),
@@ -99,10 +103,16 @@ fn draw(w: &World) -> Shape {
         4..=8 => 3,
         _ => 4,
     };
-    let names = ["alpha", "beta", "gamma", "delta"][..hosts].iter().map(|n| (*n).to_owned());
+    let names = ["alpha", "beta", "gamma", "delta"][..hosts]
+        .iter()
+        .map(|n| (*n).to_owned());
     let calm = w.chance.chance(300);
     let mix = trouble::Kind::ALL.iter().map(|kind| {
-        let weight = if w.chance.chance(if calm { 250 } else { 550 }) { w.chance.between(1, 10) } else { 0 };
+        let weight = if w.chance.chance(if calm { 250 } else { 550 }) {
+            w.chance.between(1, 10)
+        } else {
+            0
+        };
         (*kind, weight)
     });
     Shape {
@@ -117,7 +127,10 @@ fn draw(w: &World) -> Shape {
 async fn begin(w: &mut World, shape: &Shape) -> Result<App, String> {
     let rotate = w.chance.between(1, 16) << 14;
     let keep = Duration::from_secs(w.chance.between(1, 30));
-    let (buffer, age) = (w.chance.between(1, 32) << 15, Duration::from_millis(w.chance.between(100, 10_000)));
+    let (buffer, age) = (
+        w.chance.between(1, 32) << 15,
+        Duration::from_millis(w.chance.between(100, 10_000)),
+    );
     w.configure(move |config| {
         config.rotate_bytes = rotate;
         config.keep_logs = keep;
@@ -128,15 +141,20 @@ async fn begin(w: &mut World, shape: &Shape) -> Result<App, String> {
     w.cluster(&names).await.map_err(|e| e.to_string())?;
     let app = w.app(RES, shape.size);
     for name in &names {
-        w.host(name).fs.make_disk(&SimHost::disk_path(RES), shape.size);
+        w.host(name)
+            .fs
+            .make_disk(&SimHost::disk_path(RES), shape.size);
     }
     let disk = SimHost::disk_path(RES);
     let disk = disk.display();
-    w.try_must(names[0], &format!("marsadm create-resource {RES} {disk}")).await?;
+    w.try_must(names[0], &format!("marsadm create-resource {RES} {disk}"))
+        .await?;
     app.work();
     for name in &names[1..] {
-        w.run_for(Duration::from_millis(w.chance.below(5_000))).await;
-        w.try_must(name, &format!("marsadm join-resource {RES} {disk}")).await?;
+        w.run_for(Duration::from_millis(w.chance.below(5_000)))
+            .await;
+        w.try_must(name, &format!("marsadm join-resource {RES} {disk}"))
+            .await?;
     }
     Ok(app)
 }
@@ -146,7 +164,8 @@ async fn rest_and_look(w: &mut World, watch: &mut Watch) -> Result<(), String> {
     let deadline = w.now() + Duration::from_millis(w.chance.below(PAUSE_MAX_MS));
     while w.now() < deadline {
         watch.look(w)?;
-        w.run_for(Duration::from_millis(w.chance.between(50, 2_000))).await;
+        w.run_for(Duration::from_millis(w.chance.between(50, 2_000)))
+            .await;
         if let Some(first) = w.broken().first() {
             return Err(first.clone());
         }

@@ -52,17 +52,30 @@ struct SimDaemon {
 
 /// Types `command` (words separated by blanks, the first one `marsadm`) at the host of `hub`.
 pub async fn type_at(hub: Arc<Hub>, clock: SimClock, fs: SimFs, command: &str) -> Typed {
-    let words: Vec<String> = command.split_whitespace().skip(1).map(str::to_owned).collect();
+    let words: Vec<String> = command
+        .split_whitespace()
+        .skip(1)
+        .map(str::to_owned)
+        .collect();
     let host = hub.here().to_string();
     let (ask, asked) = mpsc::channel();
     let (say, hear) = mpsc::channel();
     let thread = std::thread::spawn(move || {
-        let mut daemon = SimDaemon { ask: ask.clone(), hear, fs, generation: 0 };
+        let mut daemon = SimDaemon {
+            ask: ask.clone(),
+            hear,
+            fs,
+            generation: 0,
+        };
         let mut console = Recorder::default();
         let exit = admin::marsadm::run(&words, &host, &mut daemon, &mut console);
         let (stdout, stderr) = (console.0.stdout, console.0.stderr);
         // The simulation has been dropped when nobody listens.
-        let _ = ask.send(Turn::Ended(Typed { exit, stdout, stderr }));
+        let _ = ask.send(Turn::Ended(Typed {
+            exit,
+            stdout,
+            stderr,
+        }));
     });
     let began = clock.mono();
     let mut line = Line::new(hub);
@@ -81,7 +94,11 @@ pub async fn type_at(hub: Arc<Hub>, clock: SimClock, fs: SimFs, command: &str) -
             }
             Err(_) => {
                 let text = "the command panicked".to_owned();
-                return Typed { exit: 255, stdout: String::new(), stderr: text };
+                return Typed {
+                    exit: 255,
+                    stdout: String::new(),
+                    stderr: text,
+                };
             }
         };
         // The thread waits for exactly this.
@@ -111,7 +128,10 @@ impl Line {
         let (stream, other) = tokio::io::duplex(1 << 20);
         let mut served = tokio::task::JoinSet::new();
         served.spawn(node::control::serve(other, hub, Arc::new(NoDaemon)));
-        Line { stream, _served: served }
+        Line {
+            stream,
+            _served: served,
+        }
     }
 
     async fn ask(&mut self, request: Request) -> Result<Answer, String> {
@@ -163,13 +183,22 @@ fn item(entry: &control::EntryText) -> Item {
 
 impl Daemon for SimDaemon {
     fn snapshot(&mut self) -> Result<Snapshot, DaemonError> {
-        match self.request(Request::Snapshot { prefixes: Vec::new() })? {
+        match self.request(Request::Snapshot {
+            prefixes: Vec::new(),
+        })? {
             Answer::Snapshot(s) => {
                 self.generation = s.generation;
                 Ok(Snapshot {
                     host: s.host,
-                    now: Time { sec: s.now_sec, nsec: s.now_nsec },
-                    entries: s.entries.iter().map(|e| (e.path.clone(), item(e))).collect(),
+                    now: Time {
+                        sec: s.now_sec,
+                        nsec: s.now_nsec,
+                    },
+                    entries: s
+                        .entries
+                        .iter()
+                        .map(|e| (e.path.clone(), item(e)))
+                        .collect(),
                     daemon_runs: true,
                 })
             }
@@ -199,7 +228,9 @@ impl Daemon for SimDaemon {
     }
 
     fn trigger(&mut self, trigger: Trigger) -> Result<(), DaemonError> {
-        match self.request(Request::Trigger { code: trigger.code() })? {
+        match self.request(Request::Trigger {
+            code: trigger.code(),
+        })? {
             Answer::Done => Ok(()),
             other => Err(unexpected(&other)),
         }

@@ -52,7 +52,10 @@ pub fn run<T, F: Future<Output = T>>(seed: u64, show: bool, story: impl FnOnce(W
         Err(e) => unreachable!("a runtime without I/O needs nothing from the system: {e}"),
     };
     let _shown = show.then(|| {
-        let lines = tracing_subscriber::fmt().with_max_level(tracing::Level::DEBUG).without_time().with_ansi(false);
+        let lines = tracing_subscriber::fmt()
+            .with_max_level(tracing::Level::DEBUG)
+            .without_time()
+            .with_ansi(false);
         tracing::subscriber::set_default(lines.finish())
     });
     let local = tokio::task::LocalSet::new();
@@ -120,15 +123,25 @@ impl World {
         let sim = SimHost::new(&host, &self.cluster, self.began, self.seed, config);
         let known = match self.running() {
             Some(member) => {
-                let node = self.hosts[&member].node().ok_or_else(|| anyhow::anyhow!("{member} is down"))?;
+                let node = self.hosts[&member]
+                    .node()
+                    .ok_or_else(|| anyhow::anyhow!("{member} is down"))?;
                 let ip = (tree::key::ip(&host), Some(name.to_owned()));
                 node::ports::Keys::commit(&**node.keys(), vec![ip]).await?;
                 let tree = node.keys().read();
-                let wanted = |path: &tree::Path| path.as_str() == "uuid" || path.as_str().starts_with("ips/");
-                tree.iter().filter(|(p, _)| wanted(p)).map(|(p, e)| (p.clone(), e.clone())).collect()
+                let wanted = |path: &tree::Path| {
+                    path.as_str() == "uuid" || path.as_str().starts_with("ips/")
+                };
+                tree.iter()
+                    .filter(|(p, _)| wanted(p))
+                    .map(|(p, e)| (p.clone(), e.clone()))
+                    .collect()
             }
             None => vec![
-                (tree::Path::new("uuid")?, first_entry(&host, &self.cluster, 1)?),
+                (
+                    tree::Path::new("uuid")?,
+                    first_entry(&host, &self.cluster, 1)?,
+                ),
                 (tree::key::ip(&host), first_entry(&host, name, 2)?),
             ],
         };
@@ -138,7 +151,11 @@ impl World {
     }
 
     fn running(&self) -> Option<String> {
-        let mut names = self.hosts.iter().filter(|(_, h)| h.node().is_some()).map(|(n, _)| n.clone());
+        let mut names = self
+            .hosts
+            .iter()
+            .filter(|(_, h)| h.node().is_some())
+            .map(|(n, _)| n.clone());
         names.next()
     }
 
@@ -154,7 +171,9 @@ impl World {
     pub async fn start(&mut self, name: &str) -> anyhow::Result<()> {
         self.note(name, "starts");
         let net = self.net.clone();
-        let Some(host) = self.hosts.get_mut(name) else { anyhow::bail!("no host {name}") };
+        let Some(host) = self.hosts.get_mut(name) else {
+            anyhow::bail!("no host {name}")
+        };
         host.start(&net).await?;
         for app in self.apps.values() {
             attend(app, name, host);
@@ -216,7 +235,10 @@ impl World {
         let app = self.apps.get(res);
         if let Some(app) = app {
             app.rest();
-            assert!(self.run_until(limit, |_| app.is_closed()).await, "the application does not end");
+            assert!(
+                self.run_until(limit, |_| app.is_closed()).await,
+                "the application does not end"
+            );
         }
         self.must(to, &format!("marsadm primary {res}")).await;
         if let Some(app) = app {
@@ -239,7 +261,10 @@ impl World {
         let minutes = Duration::from_secs(300);
         if let Some(app) = self.apps.get(res).cloned() {
             app.rest();
-            assert!(self.run_until(minutes, |_| app.is_closed()).await, "the application does not end");
+            assert!(
+                self.run_until(minutes, |_| app.is_closed()).await,
+                "the application does not end"
+            );
         }
         for name in names {
             let done = self.up_to_date(name, res, minutes).await;
@@ -256,8 +281,15 @@ impl World {
             assert!(newest.is_ok(), "{}: {newest:?}", names[0]);
         }
         for name in names {
-            let differs = first.iter().zip(&self.host(name).disk(res)).position(|(a, b)| a != b);
-            assert_eq!(differs, None, "{name} differs from {} at this byte", names[0]);
+            let differs = first
+                .iter()
+                .zip(&self.host(name).disk(res))
+                .position(|(a, b)| a != b);
+            assert_eq!(
+                differs, None,
+                "{name} differs from {} at this byte",
+                names[0]
+            );
         }
     }
 
@@ -271,7 +303,11 @@ impl World {
     pub async fn type_at(&self, name: &str, command: &str) -> Typed {
         let host = self.host(name);
         let Some(node) = host.node() else {
-            return Typed { exit: 1, stderr: format!("{name} is down"), ..Typed::default() };
+            return Typed {
+                exit: 1,
+                stderr: format!("{name} is down"),
+                ..Typed::default()
+            };
         };
         self.note(name, &format!("# {command}"));
         if command.contains(" primary ") && command.contains("--force") {
@@ -279,14 +315,25 @@ impl World {
         }
         let hub = node.hub().clone();
         let typed = typed::type_at(hub, host.clock.clone(), host.fs.clone(), command).await;
-        self.note(name, &format!("= {} {}", typed.exit, typed.stderr.trim().replace('\n', " | ")));
+        self.note(
+            name,
+            &format!(
+                "= {} {}",
+                typed.exit,
+                typed.stderr.trim().replace('\n', " | ")
+            ),
+        );
         typed
     }
 
     /// Types a command that must succeed.
     pub async fn must(&self, name: &str, command: &str) -> String {
         let typed = self.type_at(name, command).await;
-        assert_eq!(typed.exit, 0, "{name}# {command}\n{}{}", typed.stdout, typed.stderr);
+        assert_eq!(
+            typed.exit, 0,
+            "{name}# {command}\n{}{}",
+            typed.stdout, typed.stderr
+        );
         typed.stdout
     }
 
@@ -298,7 +345,10 @@ impl World {
         let typed = self.type_at(name, command).await;
         match typed.exit {
             0 => Ok(()),
-            exit => Err(format!("{name}# {command} exits with {exit}: {}", typed.stderr)),
+            exit => Err(format!(
+                "{name}# {command} exits with {exit}: {}",
+                typed.stderr
+            )),
         }
     }
 
@@ -314,7 +364,11 @@ impl World {
         typing.spawn(async move {
             let typed = typed::type_at(hub, clock, fs, &command).await;
             let error = typed.stderr.trim().replace('\n', " | ");
-            trace.note(began.elapsed(), &name, &format!("= {} {command}: {error}", typed.exit));
+            trace.note(
+                began.elapsed(),
+                &name,
+                &format!("= {} {command}: {error}", typed.exit),
+            );
         });
     }
 
@@ -377,7 +431,12 @@ impl World {
     /// Has the host a disk for the resource, as it believes itself?
     pub fn is_member(&self, name: &str, res: &str) -> bool {
         let node = self.host(name).node();
-        node.is_some_and(|node| node.keys().read().text(&format!("resource-{res}/data-{name}")).is_some())
+        node.is_some_and(|node| {
+            node.keys()
+                .read()
+                .text(&format!("resource-{res}/data-{name}"))
+                .is_some()
+        })
     }
 
     /// `create-resource` at one host with a new empty disk, `join-resource` at the others.
@@ -389,7 +448,11 @@ impl World {
             }
             let disk = SimHost::disk_path(res);
             self.host(name).fs.make_disk(&disk, size);
-            self.must(name, &format!("marsadm create-resource {res} {}", disk.display())).await;
+            self.must(
+                name,
+                &format!("marsadm create-resource {res} {}", disk.display()),
+            )
+            .await;
         }
     }
 
@@ -397,12 +460,18 @@ impl World {
     pub async fn resource_join(&self, res: &str, size: u64, name: &str) {
         let disk = SimHost::disk_path(res);
         self.host(name).fs.make_disk(&disk, size);
-        self.must(name, &format!("marsadm join-resource {res} {}", disk.display())).await;
+        self.must(
+            name,
+            &format!("marsadm join-resource {res} {}", disk.display()),
+        )
+        .await;
     }
 
     /// What `view-MACRO RES` prints at a host, trimmed.
     pub async fn view(&self, name: &str, macro_name: &str, res: &str) -> String {
-        let typed = self.type_at(name, &format!("marsadm view-{macro_name} {res}")).await;
+        let typed = self
+            .type_at(name, &format!("marsadm view-{macro_name} {res}"))
+            .await;
         typed.stdout.trim().to_owned()
     }
 
@@ -415,7 +484,9 @@ impl World {
                 continue;
             };
             for (path, entry) in node.keys().read().iter() {
-                if path.as_str().starts_with(&format!("resource-{res}/")) && !path.as_str().contains("/msg-") {
+                if path.as_str().starts_with(&format!("resource-{res}/"))
+                    && !path.as_str().contains("/msg-")
+                {
                     text += &format!("{name}  {path} = {:?}\n", entry.value);
                 }
             }
@@ -435,7 +506,10 @@ impl World {
                 return Ok(());
             }
             if self.now() >= deadline {
-                return Err(format!("{name} is {state} after {limit:?}\n{}", self.explain(res)));
+                return Err(format!(
+                    "{name} is {state} after {limit:?}\n{}",
+                    self.explain(res)
+                ));
             }
             self.run_for(Duration::from_millis(500)).await;
         }
@@ -452,8 +526,14 @@ fn first_entry(writer: &Host, text: &str, nr: u64) -> anyhow::Result<Entry> {
     let ns = BEGIN_NS + nr;
     Ok(Entry {
         value: Value::text(text)?,
-        stamp: Stamp { ns, writer: writer.clone() },
-        issue: Issue { writer: writer.clone(), nr: ns },
+        stamp: Stamp {
+            ns,
+            writer: writer.clone(),
+        },
+        issue: Issue {
+            writer: writer.clone(),
+            nr: ns,
+        },
         lazy: false,
     })
 }

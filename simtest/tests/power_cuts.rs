@@ -6,10 +6,7 @@
 //!
 //! `SEED=n cargo test -p simtest --test power_cuts` runs one seed again, `SEEDS=n` that many.
 
-#![expect(
-    clippy::panic,
-    reason = "a failed check ends the test and says why"
-)]
+#![expect(clippy::panic, reason = "a failed check ends the test and says why")]
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -67,7 +64,12 @@ struct Store {
 impl Store {
     fn new(fs: SimFs, chance: Prng) -> Store {
         let (durable, visible) = (Arc::default(), Arc::default());
-        Store { durable, visible, fs, chance }
+        Store {
+            durable,
+            visible,
+            fs,
+            chance,
+        }
     }
 
     fn after_cut(&self) -> Store {
@@ -103,7 +105,10 @@ impl Keys for Store {
             }
             set(&this.durable, &changes);
             set(&this.visible, &changes);
-            Ok(Stamp { ns: 1, writer: here() })
+            Ok(Stamp {
+                ns: 1,
+                writer: here(),
+            })
         })
     }
     fn commit_lazy(&self, changes: Vec<KeyChange>) {
@@ -155,7 +160,10 @@ impl World {
             fs,
             chance: Prng::new(seed, "application"),
             began: tokio::time::Instant::now(),
-            model: Model { images, promised: 0 },
+            model: Model {
+                images,
+                promised: 0,
+            },
             recoveries: 0,
         }
     }
@@ -183,13 +191,22 @@ impl World {
             assert!(state.damaged.is_none(), "{log}: {:?}", state.damaged);
         }
         let keys = Arc::new(self.store.clone());
-        let site = Site { here: here(), cluster, res: res(), ports, keys, shelf };
+        let site = Site {
+            here: here(),
+            cluster,
+            res: res(),
+            ports,
+            keys,
+            shelf,
+        };
         Some(Life { site, exec })
     }
 
     async fn replica(&self, life: &Life) -> Option<Arc<Replica>> {
         let ports = life.site.ports.clone();
-        Replica::attach(res(), Path::new("/disk"), SIZE as u64, ports).await.ok()
+        Replica::attach(res(), Path::new("/disk"), SIZE as u64, ports)
+            .await
+            .ok()
     }
 
     /// What the main loop does after a restart. `None`: the power went meanwhile.
@@ -207,7 +224,8 @@ impl World {
             };
             let site = life.site.clone();
             let first = job.first_progress();
-            let mut running = Running::spawn(first, |stop, progress| replay(job, site, stop, progress));
+            let mut running =
+                Running::spawn(first, |stop, progress| replay(job, site, stop, progress));
             let end = match running.ended().await {
                 Ended::Done(Some(end)) => end,
                 _ if self.fs.is_off() => return None,
@@ -233,7 +251,10 @@ impl World {
                 self.model.promised
             );
         }
-        self.model = Model { images: vec![disk], promised: 0 };
+        self.model = Model {
+            images: vec![disk],
+            promised: 0,
+        };
         self.recoveries += 1;
     }
 
@@ -243,11 +264,20 @@ impl World {
         let limits = LoggerLimits {
             buffer_bytes_max: self.chance.between(8, 64) << 10,
             writeback_age_max: Duration::from_millis(50),
-            ahead: storage::AheadOptions { ahead_bytes: 4096 * self.chance.below(3), ..Default::default() },
+            ahead: storage::AheadOptions {
+                ahead_bytes: 4096 * self.chance.below(3),
+                ..Default::default()
+            },
             ..LoggerLimits::default()
         };
         let replica = self.replica(life).await?;
-        let job = LoggerJob { log: log(seq), pred, replica, size: SIZE as u64, limits };
+        let job = LoggerJob {
+            log: log(seq),
+            pred,
+            replica,
+            size: SIZE as u64,
+            limits,
+        };
         let logger = start_logger(job, life.site.clone()).await.ok()?;
         let device = logger.device();
         for _ in 0..self.chance.between(1, 60) {
@@ -260,7 +290,11 @@ impl World {
             if let Ended::Done(_) = logger.stop().await {
                 self.model.promised = self.model.images.len() - 1;
                 let disk = self.fs.read_durable(Path::new("/disk")).expect("there");
-                assert!(Some(&disk) == self.model.images.last(), "seed {}: released, but not all durable", self.seed);
+                assert!(
+                    Some(&disk) == self.model.images.last(),
+                    "seed {}: released, but not all durable",
+                    self.seed
+                );
             }
         }
         Some(())
@@ -274,7 +308,11 @@ impl World {
             0..=54 => {
                 let (value, fua) = (self.chance.u64() as u8, self.chance.chance(150));
                 self.model.change(from, count, value);
-                device.write(at, vec![value; count].into(), fua).wait().await.ok()?;
+                device
+                    .write(at, vec![value; count].into(), fua)
+                    .wait()
+                    .await
+                    .ok()?;
                 if fua {
                     self.model.promised = self.model.images.len() - 1;
                 }
@@ -290,7 +328,11 @@ impl World {
             }
             80..=89 => {
                 let bytes = device.read(0, SIZE as u32).wait().await.ok()?;
-                assert!(Some(&bytes.to_vec()) == self.model.images.last(), "seed {}: a reader sees something else", self.seed);
+                assert!(
+                    Some(&bytes.to_vec()) == self.model.images.last(),
+                    "seed {}: a reader sees something else",
+                    self.seed
+                );
             }
             _ => tokio::time::sleep(Duration::from_millis(self.chance.below(200))).await,
         }
@@ -337,7 +379,12 @@ async fn check_seed(seed: u64) -> u64 {
     }
     world.fs.cut_power_after(u64::MAX);
     let life = world.begin().await.expect("the power is on");
-    if world.recover(&life).await.expect("the power is on").is_some() {
+    if world
+        .recover(&life)
+        .await
+        .expect("the power is on")
+        .is_some()
+    {
         world.check_recovered();
     }
     world.recoveries
@@ -355,7 +402,10 @@ fn after_any_power_cut_the_disk_is_a_past_state_with_everything_that_was_promise
     };
     let mut recoveries = 0;
     for seed in seeds {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build();
         recoveries += runtime.expect("a runtime").block_on(check_seed(seed));
     }
     println!("{recoveries} recoveries");

@@ -13,11 +13,23 @@ const MAY_IMPORT: &[(&str, &[&str])] = &[
     ("admin", &["tree", "transport", "certs", "node", "storage"]),
 ];
 
-const OURS: &[&str] = &["tree", "certs", "storage", "transport", "node", "admin", "simtest"];
+const OURS: &[&str] = &[
+    "tree",
+    "certs",
+    "storage",
+    "transport",
+    "node",
+    "admin",
+    "simtest",
+];
 
 /// Imports that only some files of a package may have.
 const ONLY_IN: &[(&str, &str, &[&str])] = &[
-    ("admin", "node", &["mars.rs", "front.rs", "main.rs", "node_cmd.rs"]),
+    (
+        "admin",
+        "node",
+        &["mars.rs", "front.rs", "main.rs", "node_cmd.rs"],
+    ),
     ("admin", "storage", &["offline.rs"]),
 ];
 
@@ -30,7 +42,14 @@ const PURE: &[&str] = &[
     "node/src/export/nbd_handshake.rs",
 ];
 
-const IMPURE: &[&str] = &["std::fs", "std::net", "std::thread", "tokio::", "Instant::now", "SystemTime"];
+const IMPURE: &[&str] = &[
+    "std::fs",
+    "std::net",
+    "std::thread",
+    "tokio::",
+    "Instant::now",
+    "SystemTime",
+];
 
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
@@ -41,7 +60,9 @@ fn sources(dir: &Path) -> Vec<PathBuf> {
     if dir.is_file() {
         return vec![dir.to_owned()];
     }
-    let Ok(entries) = fs::read_dir(dir) else { return found };
+    let Ok(entries) = fs::read_dir(dir) else {
+        return found;
+    };
     for entry in entries.flatten() {
         let path = entry.path();
         if path.is_dir() {
@@ -64,7 +85,10 @@ fn code(text: &str) -> impl Iterator<Item = (usize, &str)> {
 
 fn names_package(line: &str, package: &str) -> bool {
     let line = line.trim_start();
-    let import = line.strip_prefix("pub ").unwrap_or(line).strip_prefix("use ");
+    let import = line
+        .strip_prefix("pub ")
+        .unwrap_or(line)
+        .strip_prefix("use ");
     let path = format!("{package}::");
     import.is_some_and(|rest| rest.starts_with(&path))
         || line.match_indices(&path).any(|(at, _)| {
@@ -80,9 +104,16 @@ fn packages_import_only_what_the_house_plan_allows() {
         for file in sources(&root().join(package).join("src")) {
             let text = fs::read_to_string(&file).expect("read");
             for (line, content) in code(&text) {
-                for other in OURS.iter().filter(|o| *o != package && !allowed.contains(o)) {
+                for other in OURS
+                    .iter()
+                    .filter(|o| *o != package && !allowed.contains(o))
+                {
                     if names_package(content, other) && !shadowed(&text, other) {
-                        wrong.push(format!("{}:{}: {package} names {other}", file.display(), line + 1));
+                        wrong.push(format!(
+                            "{}:{}: {package} names {other}",
+                            file.display(),
+                            line + 1
+                        ));
                     }
                 }
             }
@@ -101,9 +132,13 @@ fn the_command_lines_start_the_daemon_and_touch_storage_only_in_named_files() {
     let mut wrong = Vec::new();
     for (package, other, files) in ONLY_IN {
         for file in sources(&root().join(package).join("src")) {
-            let name = file.file_name().and_then(|n| n.to_str()).unwrap_or_default();
+            let name = file
+                .file_name()
+                .and_then(|n| n.to_str())
+                .unwrap_or_default();
             let text = fs::read_to_string(&file).expect("read");
-            let named = code(&text).any(|(_, l)| names_package(l, other)) && !shadowed(&text, other);
+            let named =
+                code(&text).any(|(_, l)| names_package(l, other)) && !shadowed(&text, other);
             if named && !files.contains(&name) {
                 wrong.push(format!("{} names {other}", file.display()));
             }

@@ -135,9 +135,10 @@ impl Fetcher {
                 writing = Some(self.write());
             }
             if writing.is_none()
-                && let Some(ended) = self.finish_if_complete().await? {
-                    return Ok(ended);
-                }
+                && let Some(ended) = self.finish_if_complete().await?
+            {
+                return Ok(ended);
+            }
             let report_due = self.report_due();
             tokio::select! {
                 biased;
@@ -379,15 +380,16 @@ async fn check_header(
     });
     let header = header.map_err(|error| foreign(job, error.to_string()))?;
     if let Some(pred) = job.pred.as_ref().filter(|pred| !pred.digest.is_zero())
-        && header.predecessor != pred.digest {
-            return Err(foreign(
-                job,
-                format!(
-                    "its {} continues a history with digest {}, ours ends {} with {}",
-                    job.log, header.predecessor, pred.log, pred.digest
-                ),
-            ));
-        }
+        && header.predecessor != pred.digest
+    {
+        return Err(foreign(
+            job,
+            format!(
+                "its {} continues a history with digest {}, ours ends {} with {}",
+                job.log, header.predecessor, pred.log, pred.digest
+            ),
+        ));
+    }
     if is_present {
         let local = site.shelf.open_log(&job.log).await;
         let local = local.map_err(|error| Ended::LogFailed(error.to_string()))?;

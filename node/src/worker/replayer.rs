@@ -212,9 +212,10 @@ impl Replayer {
 
     async fn open(&mut self, state: &LogState) -> Result<(), Ended> {
         if let Some(open) = &self.reader
-            && open.incarnation == state.incarnation {
-                return Ok(());
-            }
+            && open.incarnation == state.incarnation
+        {
+            return Ok(());
+        }
         let file = self.site.shelf.open_log(&self.job.log).await;
         let file = file.map_err(|error| Ended::LogFailed(error.to_string()))?;
         let next_nr = (self.at == 0).then_some(1);

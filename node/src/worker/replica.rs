@@ -283,7 +283,9 @@ impl Watched {
     /// The parts of `range` to which replay has brought nothing from behind `not_before`, ascending.
     fn still_missing(&self, id: u64, range: Range<u64>, not_before: &LogPos) -> Vec<Range<u64>> {
         // The syncer has given up meanwhile: the block is no longer wanted.
-        let Some(watched) = self.ranges.get(&id) else { return Vec::new() };
+        let Some(watched) = self.ranges.get(&id) else {
+            return Vec::new();
+        };
         assert!(
             watched.range.start <= range.start && range.end <= watched.range.end,
             "a block at {range:?} was not asked for"

@@ -143,7 +143,9 @@ impl Syncer {
         if end > self.stored {
             self.flush().await?;
             let path = key::syncstatus(&self.site.res, &self.site.here);
-            self.site.keys.commit_lazy(vec![(path, Some(end.to_string()))]);
+            self.site
+                .keys
+                .commit_lazy(vec![(path, Some(end.to_string()))]);
             self.stored = end;
         }
         Ok(())
@@ -153,14 +155,25 @@ impl Syncer {
     async fn finish(&mut self) -> Result<Ended, Ended> {
         self.flush().await?;
         // Chunks copied by earlier runs may reach up to any position of their time, which was before now.
-        let now = self.asker.position().await.map_err(|error| error.ended(&self.job.from))?;
-        let at = self.progress.borrow().consistent_after.clone().max(Some(now));
+        let now = self
+            .asker
+            .position()
+            .await
+            .map_err(|error| error.ended(&self.job.from))?;
+        let at = self
+            .progress
+            .borrow()
+            .consistent_after
+            .clone()
+            .max(Some(now));
         let at = at.expect("one position was just asked for");
-        self.progress.send_modify(|progress| progress.consistent_after = Some(at.clone()));
+        self.progress
+            .send_modify(|progress| progress.consistent_after = Some(at.clone()));
         let (res, here) = (&self.site.res, &self.site.here);
         let point = position_text(&at);
         self.commit(key::syncpos(res, here), point).await?;
-        self.commit(key::syncstatus(res, here), self.job.size.to_string()).await?;
+        self.commit(key::syncstatus(res, here), self.job.size.to_string())
+            .await?;
         Ok(Ended::Done(None))
     }
 
@@ -171,7 +184,9 @@ impl Syncer {
 
     async fn commit(&self, path: tree::Path, text: String) -> Result<(), Ended> {
         let stored = self.site.keys.commit(vec![(path, Some(text))]).await;
-        stored.map(drop).map_err(|error| Ended::KeysFailed(error.to_string()))
+        stored
+            .map(drop)
+            .map_err(|error| Ended::KeysFailed(error.to_string()))
     }
 }
 

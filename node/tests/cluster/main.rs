@@ -1,9 +1,6 @@
 //! Two and three real daemons in one process: keys in, replicated bytes out.
 
-#![expect(
-    clippy::panic,
-    reason = "a failed check ends the test and says why"
-)]
+#![expect(clippy::panic, reason = "a failed check ends the test and says why")]
 
 mod lab;
 

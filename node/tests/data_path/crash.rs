@@ -13,8 +13,17 @@ const SIZE: usize = 64 << 10;
 
 #[derive(Clone, Debug)]
 enum Op {
-    Write { at: usize, len: usize, value: u8, fua: bool },
-    Zero { at: usize, len: usize, trim: bool },
+    Write {
+        at: usize,
+        len: usize,
+        value: u8,
+        fua: bool,
+    },
+    Zero {
+        at: usize,
+        len: usize,
+        trim: bool,
+    },
     Flush,
     Rotate,
     Pause(u64),
@@ -62,10 +71,17 @@ async fn live(machine: &Machine, pred: Option<ChainEnd>, ops: &[Op], model: &mut
     let device = logger.device();
     for op in ops {
         match *op {
-            Op::Write { at, len, value, fua } => {
+            Op::Write {
+                at,
+                len,
+                value,
+                fua,
+            } => {
                 model.change(at, len, value);
                 let bytes = vec![value; len].into();
-                soon("a write", device.write(at as u64, bytes, fua).wait()).await.expect("a write");
+                soon("a write", device.write(at as u64, bytes, fua).wait())
+                    .await
+                    .expect("a write");
                 if fua {
                     model.promise();
                 }
@@ -87,7 +103,10 @@ async fn live(machine: &Machine, pred: Option<ChainEnd>, ops: &[Op], model: &mut
             Op::Pause(ms) => tokio::time::sleep(Duration::from_millis(ms)).await,
         }
         let now = model.images.last().expect("never empty");
-        assert!(kit::read(&device, 0, SIZE as u32).await == *now, "a reader sees what was acknowledged");
+        assert!(
+            kit::read(&device, 0, SIZE as u32).await == *now,
+            "a reader sees what was acknowledged"
+        );
     }
 }
 
@@ -104,7 +123,9 @@ async fn recover(machine: &Machine) -> Option<ChainEnd> {
             bound: Bound::Follow,
         };
         let replaying = site.clone();
-        let mut running = Running::spawn(job.first_progress(), |stop, progress| replay(job, replaying, stop, progress));
+        let mut running = Running::spawn(job.first_progress(), |stop, progress| {
+            replay(job, replaying, stop, progress)
+        });
         let end = kit::done(soon("recovery", running.ended()).await);
         let next = log(end.log.seq + 1, &alpha());
         match site.shelf.state(&next) {
@@ -130,7 +151,11 @@ async fn check_lives(lives: Vec<(Vec<Op>, bool)>) {
         let found = model.images.iter().rposition(|image| *image == disk);
         let found = found.expect("the disk is one of the states the device went through");
         let same_as_promised = model.images[model.promised..].contains(&disk);
-        assert!(same_as_promised, "came back as {found}, but {} was promised", model.promised);
+        assert!(
+            same_as_promised,
+            "came back as {found}, but {} was promised",
+            model.promised
+        );
         model = Model {
             images: vec![disk],
             promised: 0,

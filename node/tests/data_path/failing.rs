@@ -37,18 +37,39 @@ async fn check_log_failure(inject: impl FnOnce(&Machine), expect: impl Fn(&Devic
     flush(&device).await;
     inject(&machine);
     write(&device, 4096, &[2; 512]).await;
-    let refused = soon("the flush", device.flush().wait()).await.expect_err("not durable");
+    let refused = soon("the flush", device.flush().wait())
+        .await
+        .expect_err("not durable");
     assert!(expect(&refused), "{refused}");
-    let refused = soon("a write", device.write(0, Bytes::from_static(&[3]), false).wait()).await;
-    assert!(refused.is_err(), "a logger whose log has failed takes nothing more");
-    assert_eq!(read(&device, 4096, 512).await, [2; 512], "what was acknowledged stays readable");
+    let refused = soon(
+        "a write",
+        device.write(0, Bytes::from_static(&[3]), false).wait(),
+    )
+    .await;
+    assert!(
+        refused.is_err(),
+        "a logger whose log has failed takes nothing more"
+    );
+    assert_eq!(
+        read(&device, 4096, 512).await,
+        [2; 512],
+        "what was acknowledged stays readable"
+    );
     assert!(logger.progress().borrow().log_error.is_some());
     let ended = soon("the release", logger.stop()).await;
     assert!(matches!(ended, Ended::LogFailed(_)), "{ended}");
-    assert!(machine.disk()[4096..4608] == [0xaa; 512], "nothing reaches the disk that is not in the log");
+    assert!(
+        machine.disk()[4096..4608] == [0xaa; 512],
+        "nothing reaches the disk that is not in the log"
+    );
 
     let machine = machine.crash(true).await;
-    let state = machine.site().await.shelf.state(&log(1, &alpha())).expect("kept");
+    let state = machine
+        .site()
+        .await
+        .shelf
+        .state(&log(1, &alpha()))
+        .expect("kept");
     assert!(state.durable >= 576, "what was durable is still there");
 }
 
@@ -71,18 +92,28 @@ async fn a_log_without_space_says_so() {
 #[tokio::test]
 async fn a_disk_that_refuses_is_tried_again_and_nothing_is_lost_meanwhile() {
     let machine = machine().await;
-    let logger = machine.primary(log(1, &alpha()), None, LoggerLimits::default()).await;
+    let logger = machine
+        .primary(log(1, &alpha()), None, LoggerLimits::default())
+        .await;
     let device = logger.device();
     let mut progress = logger.progress();
     *machine.faults.write.lock() = Some(("/disk".to_owned(), ErrorKind::Other));
     write(&device, 4096, &[2; 512]).await;
     flush(&device).await;
-    soon("the error", progress.wait_for(|p| p.disk_error.is_some())).await.expect("it runs");
+    soon("the error", progress.wait_for(|p| p.disk_error.is_some()))
+        .await
+        .expect("it runs");
     assert_eq!(read(&device, 4096, 512).await, [2; 512]);
-    assert_eq!(progress.borrow().replay.offset, 0, "the position does not pass what is not written");
+    assert_eq!(
+        progress.borrow().replay.offset,
+        0,
+        "the position does not pass what is not written"
+    );
 
     *machine.faults.write.lock() = None;
-    soon("writeback", progress.wait_for(|p| p.replay.offset == 576)).await.expect("it runs");
+    soon("writeback", progress.wait_for(|p| p.replay.offset == 576))
+        .await
+        .expect("it runs");
     assert!(progress.borrow().disk_error.is_none());
     assert!(machine.disk()[4096..4608] == [2; 512]);
     kit::done(soon("the release", logger.stop()).await);
@@ -91,12 +122,16 @@ async fn a_disk_that_refuses_is_tried_again_and_nothing_is_lost_meanwhile() {
 #[tokio::test]
 async fn a_position_is_not_stored_without_a_flush_of_the_disk() {
     let machine = machine().await;
-    let logger = machine.primary(log(1, &alpha()), None, LoggerLimits::default()).await;
+    let logger = machine
+        .primary(log(1, &alpha()), None, LoggerLimits::default())
+        .await;
     let device = logger.device();
     let mut progress = logger.progress();
     *machine.faults.flush.lock() = Some(("/disk".to_owned(), ErrorKind::Other));
     write(&device, 4096, &[2; 512]).await;
-    soon("the error", progress.wait_for(|p| p.disk_error.is_some())).await.expect("it runs");
+    soon("the error", progress.wait_for(|p| p.disk_error.is_some()))
+        .await
+        .expect("it runs");
     assert_eq!(machine.replay_pos().offset, 0);
     let ended = soon("the release", logger.stop()).await;
     assert!(matches!(ended, Ended::DiskFailed(_)), "{ended}");
@@ -106,11 +141,21 @@ async fn a_position_is_not_stored_without_a_flush_of_the_disk() {
 #[tokio::test]
 async fn a_release_gives_up_on_a_disk_that_keeps_refusing() {
     let machine = machine().await;
-    let logger = machine.primary(log(1, &alpha()), None, LoggerLimits::default()).await;
+    let logger = machine
+        .primary(log(1, &alpha()), None, LoggerLimits::default())
+        .await;
     *machine.faults.write.lock() = Some(("/disk".to_owned(), ErrorKind::Other));
     write(&logger.device(), 4096, &[2; 512]).await;
     let ended = soon("the release", logger.stop()).await;
     assert!(matches!(ended, Ended::DiskFailed(_)), "{ended}");
-    let state = machine.site().await.shelf.state(&log(1, &alpha())).expect("kept");
-    assert!(state.durable > 576 && state.finished, "the log has it all, replay will bring it");
+    let state = machine
+        .site()
+        .await
+        .shelf
+        .state(&log(1, &alpha()))
+        .expect("kept");
+    assert!(
+        state.durable > 576 && state.finished,
+        "the log has it all, replay will bring it"
+    );
 }

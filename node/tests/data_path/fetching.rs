@@ -3,7 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use node::job::{Bound, ChainEnd, Ended, FetchJob, FetchProgress, LoggerLimits, ReplayJob, Running};
+use node::job::{
+    Bound, ChainEnd, Ended, FetchJob, FetchProgress, LoggerLimits, ReplayJob, Running,
+};
 use node::worker::fetcher::fetch;
 use node::worker::replayer::replay;
 
@@ -13,10 +15,19 @@ const SIZE: usize = 1 << 20;
 
 fn two() -> (Machine, Machine) {
     let net = Arc::new(MemNet::default());
-    (Machine::new(alpha(), &net, &[0; SIZE]), Machine::new(beta(), &net, &[0; SIZE]))
+    (
+        Machine::new(alpha(), &net, &[0; SIZE]),
+        Machine::new(beta(), &net, &[0; SIZE]),
+    )
 }
 
-async fn fetching(at: &Machine, site: &node::job::Site, seq: u64, pred: Option<ChainEnd>, afresh: bool) -> Running<FetchProgress> {
+async fn fetching(
+    at: &Machine,
+    site: &node::job::Site,
+    seq: u64,
+    pred: Option<ChainEnd>,
+    afresh: bool,
+) -> Running<FetchProgress> {
     let _ = at;
     let job = FetchJob {
         log: log(seq, &alpha()),
@@ -25,19 +36,25 @@ async fn fetching(at: &Machine, site: &node::job::Site, seq: u64, pred: Option<C
         afresh,
     };
     let site = site.clone();
-    Running::spawn(job.first_progress(), |stop, progress| fetch(job, site, stop, progress))
+    Running::spawn(job.first_progress(), |stop, progress| {
+        fetch(job, site, stop, progress)
+    })
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn writes_reach_the_secondary_s_disk_while_both_go_on() {
     let (a, b) = two();
-    let logger = a.primary(log(1, &alpha()), None, LoggerLimits::default()).await;
+    let logger = a
+        .primary(log(1, &alpha()), None, LoggerLimits::default())
+        .await;
     let device = logger.device();
     let site = b.site().await;
     let mut fetcher = fetching(&b, &site, 1, None, false).await;
     let mut progress = fetcher.progress();
     write(&device, 0, &[1; 4096]).await;
-    soon("the first bytes", progress.wait_for(|p| p.durable.len > 0)).await.expect("it runs");
+    soon("the first bytes", progress.wait_for(|p| p.durable.len > 0))
+        .await
+        .expect("it runs");
 
     let job = ReplayJob {
         log: log(1, &alpha()),
@@ -47,7 +64,9 @@ async fn writes_reach_the_secondary_s_disk_while_both_go_on() {
         bound: Bound::Follow,
     };
     let (first, replaying) = (job.first_progress(), site.clone());
-    let mut replayer = Running::spawn(first, |stop, progress| replay(job, replaying, stop, progress));
+    let mut replayer = Running::spawn(first, |stop, progress| {
+        replay(job, replaying, stop, progress)
+    });
     for nr in 0..500u64 {
         write(&device, nr * 777, &[nr as u8; 1000]).await;
         if nr % 50 == 0 {
@@ -61,21 +80,29 @@ async fn writes_reach_the_secondary_s_disk_while_both_go_on() {
     let link = b.version(1);
     assert_eq!((link.len, link.digest), (end.len, end.digest));
     assert_eq!(b.replay_pos().clean(), end.log.at(end.len));
-    let same = std::fs::read(a.log_path(&end.log)).expect("log") == std::fs::read(b.log_path(&end.log)).expect("copy");
+    let same = std::fs::read(a.log_path(&end.log)).expect("log")
+        == std::fs::read(b.log_path(&end.log)).expect("copy");
     assert!(same, "the copy is the log, byte by byte");
 }
 
 #[tokio::test]
 async fn a_fetch_goes_on_where_it_was_stopped_and_nothing_comes_twice() {
     let (a, b) = two();
-    let logger = a.primary(log(1, &alpha()), None, LoggerLimits::default()).await;
+    let logger = a
+        .primary(log(1, &alpha()), None, LoggerLimits::default())
+        .await;
     let device = logger.device();
     write(&device, 0, &[1; 100_000]).await;
     flush(&device).await;
     let site = b.site().await;
     let mut fetcher = fetching(&b, &site, 1, None, false).await;
     let mut progress = fetcher.progress();
-    soon("the first part", progress.wait_for(|p| p.durable.len == 64 + 100_000)).await.expect("it runs");
+    soon(
+        "the first part",
+        progress.wait_for(|p| p.durable.len == 64 + 100_000),
+    )
+    .await
+    .expect("it runs");
     fetcher.stop();
     assert_eq!(soon("the stop", fetcher.ended()).await, Ended::Stopped);
 
@@ -92,7 +119,9 @@ async fn a_fetch_goes_on_where_it_was_stopped_and_nothing_comes_twice() {
 #[tokio::test]
 async fn a_damaged_copy_is_fetched_afresh_and_takes_its_place() {
     let (a, b) = two();
-    let logger = a.primary(log(1, &alpha()), None, LoggerLimits::default()).await;
+    let logger = a
+        .primary(log(1, &alpha()), None, LoggerLimits::default())
+        .await;
     let device = logger.device();
     for nr in 0..50u64 {
         write(&device, nr * 512, &[nr as u8; 512]).await;
@@ -107,9 +136,13 @@ async fn a_damaged_copy_is_fetched_afresh_and_takes_its_place() {
     let mut bad = good.clone();
     bad[4096 + 20 * 576 + 100] ^= 0x80;
     std::fs::write(&path, &bad).expect("damaged");
-    site.shelf.mark_damaged(&end.log, 20 * 576, "found by the test");
+    site.shelf
+        .mark_damaged(&end.log, 20 * 576, "found by the test");
     let mut again = fetching(&b, &site, 1, None, true).await;
-    assert_eq!(kit::done(soon("the second fetch", again.ended()).await), end);
+    assert_eq!(
+        kit::done(soon("the second fetch", again.ended()).await),
+        end
+    );
     assert!(std::fs::read(&path).expect("the copy") == good);
     let state = site.shelf.state(&end.log).expect("held");
     assert!(state.complete() && state.durable == end.len);
@@ -118,7 +151,9 @@ async fn a_damaged_copy_is_fetched_afresh_and_takes_its_place() {
 #[tokio::test]
 async fn a_log_that_continues_another_history_is_not_taken() {
     let (a, b) = two();
-    let logger = a.primary(log(2, &alpha()), None, LoggerLimits::default()).await;
+    let logger = a
+        .primary(log(2, &alpha()), None, LoggerLimits::default())
+        .await;
     let pred = ChainEnd {
         log: log(1, &alpha()),
         len: 100,
@@ -156,7 +191,12 @@ async fn only_durable_bytes_leave_the_host() {
     write(&device, 0, &[1; 4096]).await;
     flush(&device).await;
     let mut progress = fetcher.progress();
-    soon("the first record", progress.wait_for(|p| p.durable.len == 4160)).await.expect("it runs");
+    soon(
+        "the first record",
+        progress.wait_for(|p| p.durable.len == 4160),
+    )
+    .await
+    .expect("it runs");
     write(&device, 0, &[2; 4096]).await;
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert_eq!(fetcher.progress().borrow().received_bytes, 4160);

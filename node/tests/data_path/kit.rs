@@ -9,9 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use node::export::Device;
 use node::job::{ChainEnd, Ended, LoggerJob, LoggerLimits, Site};
-use node::ports::{
-    BoxFuture, Chance, Clock, KeyChange, Keys, KeysError, Lane, Ports, blocking,
-};
+use node::ports::{BoxFuture, Chance, Clock, KeyChange, Keys, KeysError, Lane, Ports, blocking};
 use node::real::exec::RealExec;
 use node::worker::logger::{LoggerHandle, start_logger};
 use node::worker::replica::Replica;
@@ -122,9 +120,9 @@ impl Keys for MemKeys {
     fn commit(&self, changes: Vec<KeyChange>) -> BoxFuture<'static, Result<Stamp, KeysError>> {
         set(&self.durable, &changes);
         set(&self.visible, &changes);
-        let names = changes.iter().map(|(path, value)| {
-            format!("{path} = {}", value.clone().unwrap_or_default())
-        });
+        let names = changes
+            .iter()
+            .map(|(path, value)| format!("{path} = {}", value.clone().unwrap_or_default()));
         self.history.lock().push(names.collect());
         let stamp = Stamp {
             ns: 1,
@@ -342,7 +340,9 @@ impl Machine {
     }
 
     pub async fn replica(&self) -> Arc<Replica> {
-        let size = std::fs::metadata(self.disk_path()).expect("the disk is there").len();
+        let size = std::fs::metadata(self.disk_path())
+            .expect("the disk is there")
+            .len();
         // An earlier owner may just be going.
         for _ in 0..100 {
             match Replica::attach(res(), &self.disk_path(), size, self.ports.clone()).await {
@@ -354,7 +354,12 @@ impl Machine {
     }
 
     /// Becomes primary with `log`.
-    pub async fn primary(&self, log: LogName, pred: Option<ChainEnd>, limits: LoggerLimits) -> LoggerHandle {
+    pub async fn primary(
+        &self,
+        log: LogName,
+        pred: Option<ChainEnd>,
+        limits: LoggerLimits,
+    ) -> LoggerHandle {
         let replica = self.replica().await;
         let size = replica.size();
         let job = LoggerJob {
@@ -364,14 +369,18 @@ impl Machine {
             size,
             limits,
         };
-        let logger = start_logger(job, self.site().await).await.expect("it starts");
+        let logger = start_logger(job, self.site().await)
+            .await
+            .expect("it starts");
         *self.stock.source.lock() = Some(logger.sync_source());
         logger
     }
 
     pub fn replay_pos(&self) -> ReplayPos {
         let text = self.keys.text(&key::replay(&res(), &self.here));
-        text.expect("a replay position").parse().expect("a good one")
+        text.expect("a replay position")
+            .parse()
+            .expect("a good one")
     }
 
     pub fn version(&self, seq: u64) -> VersionLink {
@@ -386,12 +395,17 @@ pub async fn write(device: &Arc<dyn Device>, at: u64, bytes: &[u8]) {
 }
 
 pub async fn flush(device: &Arc<dyn Device>) {
-    soon("a flush", device.flush().wait()).await.expect("a flush");
+    soon("a flush", device.flush().wait())
+        .await
+        .expect("a flush");
 }
 
 pub async fn read(device: &Arc<dyn Device>, at: u64, len: u32) -> Vec<u8> {
     let answer = device.read(at, len);
-    soon("a read", answer.wait()).await.expect("a read").to_vec()
+    soon("a read", answer.wait())
+        .await
+        .expect("a read")
+        .to_vec()
 }
 
 /// The end of a log that a worker is done with.
@@ -431,7 +445,11 @@ impl Fs for FaultyFs {
     fn open(&self, path: &FilePath, how: OpenHow) -> io::Result<Box<dyn BlockFile>> {
         let inner = RealFs.open(path, how)?;
         let (path, faults) = (path.display().to_string(), self.0.clone());
-        Ok(Box::new(FaultyFile { inner, path, faults }))
+        Ok(Box::new(FaultyFile {
+            inner,
+            path,
+            faults,
+        }))
     }
     fn create_dir(&self, dir: &FilePath) -> io::Result<()> {
         RealFs.create_dir(dir)

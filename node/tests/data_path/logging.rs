@@ -19,22 +19,31 @@ async fn machine() -> Machine {
 #[tokio::test]
 async fn a_write_is_answered_at_once_and_read_back_before_it_is_anywhere() {
     let machine = machine().await;
-    let logger = machine.primary(log(1, &alpha()), None, LoggerLimits::default()).await;
+    let logger = machine
+        .primary(log(1, &alpha()), None, LoggerLimits::default())
+        .await;
     let device = logger.device();
     let answer = device.write(4096, Bytes::from_static(&[7; 512]), false);
     assert!(matches!(answer, Answer::Now(Ok(()))));
-    assert_eq!(read(&device, 4000, 1000).await, [vec![0xaa; 96], vec![7; 512], vec![0xaa; 392]].concat());
+    assert_eq!(
+        read(&device, 4000, 1000).await,
+        [vec![0xaa; 96], vec![7; 512], vec![0xaa; 392]].concat()
+    );
 }
 
 #[tokio::test]
 async fn a_large_read_shows_zeroes_and_not_what_an_earlier_read_left_in_memory() {
     let machine = machine().await;
-    let logger = machine.primary(log(1, &alpha()), None, LoggerLimits::default()).await;
+    let logger = machine
+        .primary(log(1, &alpha()), None, LoggerLimits::default())
+        .await;
     let device = logger.device();
     let len = 256 << 10;
     assert!(read(&device, 0, len).await == vec![0xaa; len as usize]);
     // Not on the disk yet, so the next read is put together from both.
-    soon("zero", device.zero(1000, 100_000, false, false).wait()).await.expect("zero");
+    soon("zero", device.zero(1000, 100_000, false, false).wait())
+        .await
+        .expect("zero");
     let mut expected = vec![0xaa; len as usize];
     expected[1000..101_000].fill(0);
     assert!(read(&device, 0, len).await == expected);
@@ -43,12 +52,18 @@ async fn a_large_read_shows_zeroes_and_not_what_an_earlier_read_left_in_memory()
 #[tokio::test]
 async fn a_release_leaves_everything_on_the_disk_and_equal_positions_in_the_keys() {
     let machine = machine().await;
-    let logger = machine.primary(log(1, &alpha()), None, LoggerLimits::default()).await;
+    let logger = machine
+        .primary(log(1, &alpha()), None, LoggerLimits::default())
+        .await;
     let device = logger.device();
     write(&device, 0, &[1; 3000]).await;
     write(&device, 1000, &[2; 3000]).await;
-    soon("zero", device.zero(500, 100, false, false).wait()).await.expect("zero");
-    soon("trim", device.trim(3500, 100, true).wait()).await.expect("trim");
+    soon("zero", device.zero(500, 100, false, false).wait())
+        .await
+        .expect("zero");
+    soon("trim", device.trim(3500, 100, true).wait())
+        .await
+        .expect("trim");
     let end = kit::done(soon("a release", logger.stop()).await);
 
     let mut expected = vec![0xaa; SIZE];
@@ -63,13 +78,18 @@ async fn a_release_leaves_everything_on_the_disk_and_equal_positions_in_the_keys
     assert_eq!((link.len, link.digest), (end.len, end.digest));
     let durable = machine.keys.durable_text(&key::log(&res(), &end.log));
     assert_eq!(durable, Some(end.len.to_string()));
-    assert!(matches!(device.write(0, Bytes::from_static(&[1]), false), Answer::Now(Err(DeviceError::ShuttingDown))));
+    assert!(matches!(
+        device.write(0, Bytes::from_static(&[1]), false),
+        Answer::Now(Err(DeviceError::ShuttingDown))
+    ));
 }
 
 #[tokio::test]
 async fn a_flush_covers_what_was_acknowledged_before_and_the_log_shows_it() {
     let machine = machine().await;
-    let logger = machine.primary(log(1, &alpha()), None, LoggerLimits::default()).await;
+    let logger = machine
+        .primary(log(1, &alpha()), None, LoggerLimits::default())
+        .await;
     let device = logger.device();
     for nr in 0..100u64 {
         write(&device, nr * 512, &[nr as u8; 512]).await;
@@ -90,11 +110,15 @@ async fn a_flush_covers_what_was_acknowledged_before_and_the_log_shows_it() {
 #[tokio::test]
 async fn writes_nobody_flushes_become_durable_by_themselves() {
     let machine = machine().await;
-    let logger = machine.primary(log(1, &alpha()), None, LoggerLimits::default()).await;
+    let logger = machine
+        .primary(log(1, &alpha()), None, LoggerLimits::default())
+        .await;
     write(&logger.device(), 0, &[1; 512]).await;
     let shelf = machine.stock.shelf.lock().clone().expect("set");
     let mut state = shelf.watch(&log(1, &alpha())).expect("there");
-    soon("durability", state.wait_for(|state| state.durable == 576)).await.expect("the log stays");
+    soon("durability", state.wait_for(|state| state.durable == 576))
+        .await
+        .expect("the log stays");
 }
 
 #[tokio::test]
@@ -110,7 +134,11 @@ async fn a_full_buffer_makes_writers_wait_and_lets_all_of_them_through_in_the_en
     for nr in 0..200u64 {
         answers.push(device.write(nr * 4096, Bytes::from(vec![nr as u8; 4096]), nr % 7 == 0));
     }
-    assert!(answers.iter().any(|answer| matches!(answer, Answer::Later(_))));
+    assert!(
+        answers
+            .iter()
+            .any(|answer| matches!(answer, Answer::Later(_)))
+    );
     for answer in answers {
         soon("a held write", answer.wait()).await.expect("a write");
     }
@@ -118,20 +146,32 @@ async fn a_full_buffer_makes_writers_wait_and_lets_all_of_them_through_in_the_en
         assert_eq!(read(&device, nr * 4096, 4096).await, vec![nr as u8; 4096]);
     }
     kit::done(soon("a release", logger.stop()).await);
-    assert!(machine.disk()[..200 * 4096].chunks(4096).enumerate().all(|(nr, block)| block == [nr as u8; 4096]));
+    assert!(
+        machine.disk()[..200 * 4096]
+            .chunks(4096)
+            .enumerate()
+            .all(|(nr, block)| block == [nr as u8; 4096])
+    );
 }
 
 #[tokio::test]
 async fn rotation_goes_on_in_the_next_log_and_the_chain_is_complete_before_its_first_record() {
     let machine = machine().await;
-    let logger = machine.primary(log(1, &alpha()), None, LoggerLimits::default()).await;
+    let logger = machine
+        .primary(log(1, &alpha()), None, LoggerLimits::default())
+        .await;
     let device = logger.device();
     write(&device, 0, &[1; 4096]).await;
     logger.rotate(log(2, &alpha())).expect("it is the next one");
     let refused = logger.rotate(log(3, &alpha()));
     assert!(refused.is_err(), "one rotation at a time");
     let mut progress = logger.progress();
-    soon("the rotation", progress.wait_for(|progress| progress.rotating.is_none())).await.expect("it runs");
+    soon(
+        "the rotation",
+        progress.wait_for(|progress| progress.rotating.is_none()),
+    )
+    .await
+    .expect("it runs");
     write(&device, 4096, &[2; 4096]).await;
     flush(&device).await;
     let end = kit::done(soon("a release", logger.stop()).await);
@@ -141,35 +181,53 @@ async fn rotation_goes_on_in_the_next_log_and_the_chain_is_complete_before_its_f
     assert_eq!(second.pred, Some(first.as_pred()));
     let shelf = machine.stock.shelf.lock().clone().expect("set");
     let old = shelf.state(&log(1, &alpha())).expect("kept");
-    assert_eq!((old.durable, old.digest, old.finished), (first.len, first.digest, true));
+    assert_eq!(
+        (old.durable, old.digest, old.finished),
+        (first.len, first.digest, true)
+    );
     let commits = machine.keys.history.lock().clone();
     let nr_of = |text: String| commits.iter().position(|commit| commit.contains(&text));
     let final_first = nr_of(format!("resource-data/version-000000001-alpha = {first}"));
-    let first_second = commits.iter().position(|commit| commit.iter().any(|key| key.starts_with("resource-data/version-000000002-alpha")));
+    let first_second = commits.iter().position(|commit| {
+        commit
+            .iter()
+            .any(|key| key.starts_with("resource-data/version-000000002-alpha"))
+    });
     assert!(final_first.is_some() && final_first < first_second);
 }
 
 #[tokio::test]
 async fn writeback_of_an_idle_device_needs_no_release() {
     let machine = machine().await;
-    let logger = machine.primary(log(1, &alpha()), None, LoggerLimits::default()).await;
+    let logger = machine
+        .primary(log(1, &alpha()), None, LoggerLimits::default())
+        .await;
     write(&logger.device(), 8192, &[9; 4096]).await;
     let mut progress = logger.progress();
-    let clean = |progress: &node::job::LoggerProgress| progress.replay.offset == 64 + 4096 && progress.replay.dirty == 0;
-    soon("writeback", progress.wait_for(clean)).await.expect("it runs");
+    let clean = |progress: &node::job::LoggerProgress| {
+        progress.replay.offset == 64 + 4096 && progress.replay.dirty == 0
+    };
+    soon("writeback", progress.wait_for(clean))
+        .await
+        .expect("it runs");
     assert!(machine.disk()[8192..12288] == [9; 4096]);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn many_writers_on_overlapping_ranges_read_what_they_wrote_last() {
     let machine = machine().await;
-    let logger = machine.primary(log(1, &alpha()), None, LoggerLimits::default()).await;
+    let logger = machine
+        .primary(log(1, &alpha()), None, LoggerLimits::default())
+        .await;
     let mut writers = tokio::task::JoinSet::new();
     for writer in 0..8u64 {
         let device = logger.device();
         writers.spawn(async move {
             for round in 0..200u64 {
-                let (at, value) = (writer * 10_000 + round % 13 * 700, (round * 8 + writer) as u8);
+                let (at, value) = (
+                    writer * 10_000 + round % 13 * 700,
+                    (round * 8 + writer) as u8,
+                );
                 write(&device, at, &[value; 1500]).await;
                 if round % 5 == 0 {
                     flush(&device).await;

@@ -2,10 +2,7 @@
 //!
 //! What a power cut does to them is the business of the simulation; here a crash is what `kill -9` leaves behind.
 
-#![expect(
-    clippy::panic,
-    reason = "a failed check ends the test and says why"
-)]
+#![expect(clippy::panic, reason = "a failed check ends the test and says why")]
 
 mod crash;
 mod failing;

@@ -13,7 +13,9 @@ const SIZE: usize = 1 << 20;
 /// A finished log 1 of alpha with `count` blocks of 512 bytes, and a disk on which nothing of it is.
 async fn log_and_blank_disk(count: u64) -> Machine {
     let machine = Machine::new(alpha(), &Arc::default(), &[0; SIZE]);
-    let logger = machine.primary(log(1, &alpha()), None, LoggerLimits::default()).await;
+    let logger = machine
+        .primary(log(1, &alpha()), None, LoggerLimits::default())
+        .await;
     let device = logger.device();
     for nr in 0..count {
         write(&device, nr * 512, &[nr as u8 + 1; 512]).await;
@@ -35,7 +37,9 @@ async fn run(machine: &Machine, start: u64, bound: Bound) -> Ended {
         bound,
     };
     let site = machine.site().await;
-    let mut running = Running::spawn(job.first_progress(), |stop, progress| replay(job, site, stop, progress));
+    let mut running = Running::spawn(job.first_progress(), |stop, progress| {
+        replay(job, site, stop, progress)
+    });
     soon("replay", running.ended()).await
 }
 
@@ -67,11 +71,17 @@ async fn nothing_behind_a_damaged_record_is_applied_and_its_place_is_named() {
     bytes[4096 + 5 * 576 + 70] ^= 1;
     std::fs::write(&path, bytes).expect("damaged");
     let ended = run(&machine, 0, Bound::Follow).await;
-    assert!(matches!(&ended, Ended::Damaged { at, .. } if *at == log(1, &alpha()).at(5 * 576)), "{ended}");
+    assert!(
+        matches!(&ended, Ended::Damaged { at, .. } if *at == log(1, &alpha()).at(5 * 576)),
+        "{ended}"
+    );
     let disk = machine.disk();
     assert!(disk[4 * 512..5 * 512] == [5; 512]);
     assert!(disk[5 * 512..6 * 512] == [0; 512]);
-    assert_eq!(machine.replay_pos().to_string(), format!("log-000000001-alpha,{},0", 5 * 576));
+    assert_eq!(
+        machine.replay_pos().to_string(),
+        format!("log-000000001-alpha,{},0", 5 * 576)
+    );
 }
 
 #[tokio::test]
@@ -80,6 +90,9 @@ async fn what_may_be_on_the_disk_is_claimed_before_it_is_written() {
     kit::done(run(&machine, 576, Bound::Follow).await);
     let commits = machine.keys.history.lock().concat();
     let end = 10 * 576 + 88;
-    let claim = format!("resource-data/replay-alpha = log-000000001-alpha,576,{}", end - 576);
+    let claim = format!(
+        "resource-data/replay-alpha = log-000000001-alpha,576,{}",
+        end - 576
+    );
     assert!(commits.contains(&claim), "{commits:?}");
 }

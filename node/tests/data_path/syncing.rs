@@ -5,10 +5,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use node::job::{Bound, Ended, FetchJob, LoggerLimits, ReplayJob, Running, Site, SyncJob, SyncProgress};
+use node::job::{
+    Bound, Ended, FetchJob, LoggerLimits, ReplayJob, Running, Site, SyncJob, SyncProgress,
+};
+use node::ports::BoxFuture;
 use node::worker::fetcher::fetch;
 use node::worker::replayer::replay;
-use node::ports::BoxFuture;
 use node::worker::replica::Replica;
 use node::worker::source::SyncSource;
 use node::worker::syncer::sync;
@@ -21,7 +23,10 @@ const MIB: usize = 1 << 20;
 
 fn two(ours: &[u8], theirs: &[u8]) -> (Machine, Machine) {
     let net = Arc::new(MemNet::default());
-    (Machine::new(alpha(), &net, ours), Machine::new(beta(), &net, theirs))
+    (
+        Machine::new(alpha(), &net, ours),
+        Machine::new(beta(), &net, theirs),
+    )
 }
 
 fn syncing(site: &Site, replica: &Arc<Replica>, start: u64) -> Running<SyncProgress> {
@@ -32,7 +37,9 @@ fn syncing(site: &Site, replica: &Arc<Replica>, start: u64) -> Running<SyncProgr
         replica: replica.clone(),
     };
     let site = site.clone();
-    Running::spawn(job.first_progress(), |stop, progress| sync(job, site, stop, progress))
+    Running::spawn(job.first_progress(), |stop, progress| {
+        sync(job, site, stop, progress)
+    })
 }
 
 /// Follows log 1 of alpha and applies it.
@@ -44,7 +51,12 @@ fn following(site: &Site, replica: &Arc<Replica>) -> (Running<node::job::FetchPr
         afresh: false,
     };
     let (kept, site, _) = (job.clone(), site.clone(), replica);
-    (Running::spawn(job.first_progress(), |stop, progress| fetch(job, site, stop, progress)), kept)
+    (
+        Running::spawn(job.first_progress(), |stop, progress| {
+            fetch(job, site, stop, progress)
+        }),
+        kept,
+    )
 }
 
 fn replaying(site: &Site, replica: &Arc<Replica>) -> Running<node::job::ReplayProgress> {
@@ -56,7 +68,9 @@ fn replaying(site: &Site, replica: &Arc<Replica>) -> Running<node::job::ReplayPr
         bound: Bound::Follow,
     };
     let site = site.clone();
-    Running::spawn(job.first_progress(), |stop, progress| replay(job, site, stop, progress))
+    Running::spawn(job.first_progress(), |stop, progress| {
+        replay(job, site, stop, progress)
+    })
 }
 
 fn noise(bytes: usize, seed: u64) -> Vec<u8> {
@@ -75,12 +89,17 @@ fn noise(bytes: usize, seed: u64) -> Vec<u8> {
 async fn equal_disks_are_found_equal_without_copying_a_byte() {
     let disk = noise(9 * MIB + 12345, 7);
     let (a, b) = two(&disk, &disk);
-    let logger = a.primary(log(1, &alpha()), None, LoggerLimits::default()).await;
+    let logger = a
+        .primary(log(1, &alpha()), None, LoggerLimits::default())
+        .await;
     let (site, replica) = (b.site().await, b.replica().await);
     let mut syncer = syncing(&site, &replica, 0);
     assert_eq!(soon("the sync", syncer.ended()).await, Ended::Done(None));
     let progress = syncer.progress().borrow().clone();
-    assert_eq!((progress.equal_bytes, progress.copied_bytes), (disk.len() as u64, 0));
+    assert_eq!(
+        (progress.equal_bytes, progress.copied_bytes),
+        (disk.len() as u64, 0)
+    );
     let stored = b.keys.durable_text(&key::syncstatus(&res(), &beta()));
     assert_eq!(stored, Some(disk.len().to_string()));
     drop(logger);
@@ -93,7 +112,9 @@ async fn only_the_blocks_that_differ_travel_and_the_consistency_point_is_stored_
     other[3 * MIB + 5000] ^= 1;
     other[4 * MIB..4 * MIB + 8192].fill(0);
     let (a, b) = two(&disk, &other);
-    let logger = a.primary(log(1, &alpha()), None, LoggerLimits::default()).await;
+    let logger = a
+        .primary(log(1, &alpha()), None, LoggerLimits::default())
+        .await;
     write(&logger.device(), 0, &[9; 4096]).await;
     let (site, replica) = (b.site().await, b.replica().await);
     let mut syncer = syncing(&site, &replica, 0);
@@ -103,7 +124,10 @@ async fn only_the_blocks_that_differ_travel_and_the_consistency_point_is_stored_
     expected[..4096].fill(9);
     assert!(b.disk() == expected);
 
-    let point = b.keys.durable_text(&key::syncpos(&res(), &beta())).expect("stored");
+    let point = b
+        .keys
+        .durable_text(&key::syncpos(&res(), &beta()))
+        .expect("stored");
     let point: ReplayPos = point.parse().expect("a position");
     assert_eq!(point.clean(), log(1, &alpha()).at(4096 + 64));
     let commits = b.keys.history.lock().concat();
@@ -115,13 +139,17 @@ async fn only_the_blocks_that_differ_travel_and_the_consistency_point_is_stored_
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sync_under_load_with_replay_at_the_same_time_ends_with_equal_disks() {
     let (a, b) = two(&noise(24 * MIB, 3), &noise(24 * MIB, 4));
-    let logger = a.primary(log(1, &alpha()), None, LoggerLimits::default()).await;
+    let logger = a
+        .primary(log(1, &alpha()), None, LoggerLimits::default())
+        .await;
     let device = logger.device();
     let (site, replica) = (b.site().await, b.replica().await);
     let (mut fetcher, _) = following(&site, &replica);
     let mut progress = fetcher.progress();
     write(&device, 77, &[1; 100]).await;
-    soon("the first record", progress.wait_for(|p| p.durable.len > 0)).await.expect("it runs");
+    soon("the first record", progress.wait_for(|p| p.durable.len > 0))
+        .await
+        .expect("it runs");
     let mut replayer = replaying(&site, &replica);
     let mut syncer = syncing(&site, &replica, 0);
     let mut nr = 0u64;
@@ -141,7 +169,12 @@ async fn a_sync_under_load_with_replay_at_the_same_time_ends_with_equal_disks() 
     assert_eq!(kit::done(soon("the replay", replayer.ended()).await), end);
     assert!(nr > 50, "there was load: {nr} writes");
     assert!(a.disk() == b.disk());
-    let point: ReplayPos = b.keys.text(&key::syncpos(&res(), &beta())).expect("stored").parse().expect("good");
+    let point: ReplayPos = b
+        .keys
+        .text(&key::syncpos(&res(), &beta()))
+        .expect("stored")
+        .parse()
+        .expect("good");
     assert!(point.clean() <= end.log.at(end.len));
 }
 
@@ -182,7 +215,9 @@ impl SyncSource for SlowSource {
 async fn a_block_that_arrives_late_does_not_undo_what_replay_has_brought_meanwhile() {
     let (a, b) = two(&[1; MIB], &[0; MIB]);
     std::fs::write(b.disk_path(), [vec![0; 4096], vec![1; MIB - 4096]].concat()).expect("a disk");
-    let logger = a.primary(log(1, &alpha()), None, LoggerLimits::default()).await;
+    let logger = a
+        .primary(log(1, &alpha()), None, LoggerLimits::default())
+        .await;
     let source = Arc::new(SlowSource {
         inner: logger.sync_source(),
         has_read: AtomicBool::new(false),
@@ -194,7 +229,9 @@ async fn a_block_that_arrives_late_does_not_undo_what_replay_has_brought_meanwhi
     let (mut fetcher, _) = following(&site, &replica);
     let mut fetched = fetcher.progress();
     write(&logger.device(), MIB as u64 - 512, &[1; 512]).await;
-    soon("the first record", fetched.wait_for(|p| p.durable.len > 0)).await.expect("it runs");
+    soon("the first record", fetched.wait_for(|p| p.durable.len > 0))
+        .await
+        .expect("it runs");
     let mut replayer = replaying(&site, &replica);
     let mut syncer = syncing(&site, &replica, 0);
     soon("the question", source.is_held.notified()).await;
@@ -202,7 +239,12 @@ async fn a_block_that_arrives_late_does_not_undo_what_replay_has_brought_meanwhi
     // The source has read the block; now the middle of it changes, and replay is faster than the answer.
     write(&logger.device(), 1000, &[7; 500]).await;
     let mut replayed = replayer.progress();
-    soon("replay", replayed.wait_for(|p| p.applied.offset == 576 + 568)).await.expect("it runs");
+    soon(
+        "replay",
+        replayed.wait_for(|p| p.applied.offset == 576 + 568),
+    )
+    .await
+    .expect("it runs");
     source.go_on.notify_one();
     assert_eq!(soon("the sync", syncer.ended()).await, Ended::Done(None));
     let mut expected = vec![1; MIB];
@@ -216,20 +258,30 @@ async fn a_block_that_arrives_late_does_not_undo_what_replay_has_brought_meanwhi
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_interrupted_sync_goes_on_where_it_was() {
     let (a, b) = two(&noise(40 * MIB, 3), &[0; 40 * MIB]);
-    let logger = a.primary(log(1, &alpha()), None, LoggerLimits::default()).await;
+    let logger = a
+        .primary(log(1, &alpha()), None, LoggerLimits::default())
+        .await;
     let (site, replica) = (b.site().await, b.replica().await);
     let mut syncer = syncing(&site, &replica, 0);
     let mut progress = syncer.progress();
-    soon("some progress", progress.wait_for(|p| p.synced > 0)).await.expect("it runs");
+    soon("some progress", progress.wait_for(|p| p.synced > 0))
+        .await
+        .expect("it runs");
     syncer.stop();
     let ended = soon("the stop", syncer.ended()).await;
     if ended == Ended::Stopped {
-        let stored = b.keys.text(&key::syncstatus(&res(), &beta())).expect("stored");
+        let stored = b
+            .keys
+            .text(&key::syncstatus(&res(), &beta()))
+            .expect("stored");
         let start: u64 = stored.parse().expect("a number");
         assert!(start > 0 && b.disk()[..start as usize] == a.disk()[..start as usize]);
         let mut second = syncing(&site, &replica, start);
         assert_eq!(soon("the rest", second.ended()).await, Ended::Done(None));
-        let (first, second) = (syncer.progress().borrow().clone(), second.progress().borrow().clone());
+        let (first, second) = (
+            syncer.progress().borrow().clone(),
+            second.progress().borrow().clone(),
+        );
         assert!(first.copied_bytes + second.copied_bytes <= 2 * 40 * MIB as u64);
     }
     assert!(b.disk() == a.disk());

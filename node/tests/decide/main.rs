@@ -4,10 +4,7 @@
 //! the resource `data` is compared with the snapshot of the same name. To accept a change of
 //! behaviour, read the difference: it is prose.
 
-#![expect(
-    clippy::panic,
-    reason = "a failed check ends the test and says why"
-)]
+#![expect(clippy::panic, reason = "a failed check ends the test and says why")]
 
 mod script;
 

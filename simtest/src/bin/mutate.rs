@@ -28,13 +28,18 @@ struct Options {
 fn main() -> anyhow::Result<ExitCode> {
     let options = Options::parse();
     let root = std::env::current_dir()?;
-    let table = fs::read_to_string(root.join("simtest/mutations.txt")).context("simtest/mutations.txt")?;
+    let table =
+        fs::read_to_string(root.join("simtest/mutations.txt")).context("simtest/mutations.txt")?;
     let all = mutations::parse(&table).map_err(anyhow::Error::msg)?;
     let wanted = |m: &&Mutation| {
         let only = options.only.as_deref().unwrap_or("");
         m.name.contains(only) || m.file.contains(only)
     };
-    let chosen: Vec<&Mutation> = all.iter().filter(wanted).step_by(options.every.max(1)).collect();
+    let chosen: Vec<&Mutation> = all
+        .iter()
+        .filter(wanted)
+        .step_by(options.every.max(1))
+        .collect();
     let copy = root.join("target/mutants/source");
     copy_sources(&root, &copy)?;
     let mut missed = 0;
@@ -43,8 +48,16 @@ fn main() -> anyhow::Result<ExitCode> {
         println!("{verdict:<28} {}: {}", mutation.file, mutation.name);
         missed += usize::from(verdict == MISSED);
     }
-    println!("{} of {} defects caught", chosen.len() - missed, chosen.len());
-    Ok(if missed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    println!(
+        "{} of {} defects caught",
+        chosen.len() - missed,
+        chosen.len()
+    );
+    Ok(if missed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }
 
 const MISSED: &str = "NOT CAUGHT";
@@ -61,7 +74,15 @@ fn try_one(root: &Path, copy: &Path, mutation: &Mutation, seeds: u64) -> anyhow:
 fn build_and_run(copy: &Path, seeds: u64) -> anyhow::Result<String> {
     let target = copy.with_file_name("build");
     let built = Command::new("cargo")
-        .args(["build", "--release", "--quiet", "--package", "simtest", "--bin", "simtest"])
+        .args([
+            "build",
+            "--release",
+            "--quiet",
+            "--package",
+            "simtest",
+            "--bin",
+            "simtest",
+        ])
         .current_dir(copy)
         .env("CARGO_TARGET_DIR", &target)
         .env("RUSTFLAGS", "--cap-lints=allow")
@@ -74,7 +95,10 @@ fn build_and_run(copy: &Path, seeds: u64) -> anyhow::Result<String> {
         .stderr(Stdio::null())
         .output()?;
     let text = String::from_utf8_lossy(&ran.stdout);
-    let seeds = text.lines().find_map(|line| line.split_once(" seeds, ")).map(|(count, _)| count);
+    let seeds = text
+        .lines()
+        .find_map(|line| line.split_once(" seeds, "))
+        .map(|(count, _)| count);
     Ok(match (ran.status.success(), seeds) {
         (true, _) => MISSED.to_owned(),
         (false, Some(count)) => format!("caught after {count} seeds"),

@@ -28,7 +28,9 @@ impl Chain {
                 continue;
             }
             for (path, text) in tree.texts("resource-") {
-                let Some((res, rest)) = path.as_str().split_once('/') else { continue };
+                let Some((res, rest)) = path.as_str().split_once('/') else {
+                    continue;
+                };
                 if !rest.starts_with("version-") {
                     continue;
                 }
@@ -48,7 +50,10 @@ impl Chain {
                 continue;
             }
             let place = (res.to_owned(), log, len);
-            let first = self.known.entry(place.clone()).or_insert_with(|| (digest, who.to_owned()));
+            let first = self
+                .known
+                .entry(place.clone())
+                .or_insert_with(|| (digest, who.to_owned()));
             if first.0 != digest {
                 return Err(format!(
                     "{who} says {digest} for {}@{}, but {} said {} (23)",

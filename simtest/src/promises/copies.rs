@@ -18,9 +18,18 @@ pub fn look(w: &World) -> Result<(), String> {
         for path in host.fs.files_below(Path::new(STATE_DIR)) {
             let Some(log) = log_of(&path) else { continue };
             let creator = log.creator.as_str();
-            let Some(source) = w.hosts.get(creator).filter(|_| creator != name) else { continue };
-            let compare = |own: &[u8]| host.fs.bytes(&path, false, |copy| first_difference(copy, own)).flatten();
-            let differs = source.fs.bytes(&path, true, |own| Some((compare(own)?, own.len()))).flatten();
+            let Some(source) = w.hosts.get(creator).filter(|_| creator != name) else {
+                continue;
+            };
+            let compare = |own: &[u8]| {
+                host.fs
+                    .bytes(&path, false, |copy| first_difference(copy, own))
+                    .flatten()
+            };
+            let differs = source
+                .fs
+                .bytes(&path, true, |own| Some((compare(own)?, own.len())))
+                .flatten();
             if let Some((at, durable)) = differs {
                 return Err(format!(
                     "{name} holds a byte of {log} at {at} - {HEADER_BYTES} which {creator} could lose or never wrote \

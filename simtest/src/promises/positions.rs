@@ -18,19 +18,27 @@ pub fn look(w: &World) -> Result<(), String> {
         let Some(node) = host.node() else { continue };
         let tree = node.keys().read();
         for (path, text) in tree.texts("resource-") {
-            let Some((res, rest)) = path.as_str().split_once('/') else { continue };
+            let Some((res, rest)) = path.as_str().split_once('/') else {
+                continue;
+            };
             if rest != format!("replay-{name}") {
                 continue;
             }
             let Ok(at) = text.parse::<ReplayPos>() else {
                 return Err(format!("{name}: {path} is no replay position: {text}"));
             };
-            let Ok(res) = Resource::new(res.trim_start_matches("resource-")) else { continue };
+            let Ok(res) = Resource::new(res.trim_start_matches("resource-")) else {
+                continue;
+            };
             let file = layout.log(&res, &at.log);
-            let Some(len) = host.fs.bytes(&file, true, <[u8]>::len) else { continue };
+            let Some(len) = host.fs.bytes(&file, true, <[u8]>::len) else {
+                continue;
+            };
             let durable = (len as u64).saturating_sub(HEADER_BYTES);
             if at.offset > durable {
-                return Err(format!("{name}: {path} = {text}, but only {durable} bytes of the log are durable (12)"));
+                return Err(format!(
+                    "{name}: {path} = {text}, but only {durable} bytes of the log are durable (12)"
+                ));
             }
         }
     }

@@ -14,16 +14,27 @@ pub fn reason(w: &World, name: &str, res: &str) -> String {
     });
     match plan {
         None => "no plan".to_owned(),
-        Some(plan) => reasons(&plan).iter().map(ToString::to_string).collect::<Vec<_>>().join("; "),
+        Some(plan) => reasons(&plan)
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join("; "),
     }
 }
 
 fn reasons(plan: &ResourcePlan) -> Vec<&Reason> {
-    let all = [plan.replayer.reason(), plan.fetcher.reason(), plan.syncer.reason(), plan.disk.reason()];
+    let all = [
+        plan.replayer.reason(),
+        plan.fetcher.reason(),
+        plan.syncer.reason(),
+        plan.disk.reason(),
+    ];
     all.into_iter().flatten().collect()
 }
 
 /// Is this a reason that only a command may do something about?
 pub fn is_for_operators(reason: &str) -> bool {
-    ["split brain", "missing for ever", "damaged", "creator says"].iter().any(|sign| reason.contains(sign))
+    ["split brain", "missing for ever", "damaged", "creator says"]
+        .iter()
+        .any(|sign| reason.contains(sign))
 }

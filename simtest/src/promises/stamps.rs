@@ -30,7 +30,9 @@ impl Stamps {
                 if !self.known.contains_key(path.as_str()) {
                     self.known.insert(path.to_string(), BTreeMap::new());
                 }
-                let Some(stamps) = self.known.get_mut(path.as_str()) else { continue };
+                let Some(stamps) = self.known.get_mut(path.as_str()) else {
+                    continue;
+                };
                 match stamps.get(&entry.stamp) {
                     Some(value) if *value != entry.value => {
                         return Err(format!(

@@ -30,11 +30,21 @@ fn digests(w: &World) -> BTreeSet<[u8; 16]> {
 }
 
 fn differences(w: &World) -> String {
-    let trees: Vec<_> = w.hosts.iter().filter_map(|(n, h)| Some((n, h.node()?.keys().read()))).collect();
-    let Some((first, tree)) = trees.first() else { return String::new() };
+    let trees: Vec<_> = w
+        .hosts
+        .iter()
+        .filter_map(|(n, h)| Some((n, h.node()?.keys().read())))
+        .collect();
+    let Some((first, tree)) = trees.first() else {
+        return String::new();
+    };
     let mut text = String::new();
     for (name, other) in &trees[1..] {
-        let paths: BTreeSet<&str> = tree.iter().chain(other.iter()).map(|(p, _)| p.as_str()).collect();
+        let paths: BTreeSet<&str> = tree
+            .iter()
+            .chain(other.iter())
+            .map(|(p, _)| p.as_str())
+            .collect();
         for path in paths {
             let (a, b) = (tree.entry(path), other.entry(path));
             if a != b {

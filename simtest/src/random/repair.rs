@@ -33,13 +33,19 @@ pub async fn heal(w: &mut World, shape: &Shape) -> Result<(), String> {
     }
     w.run_for(Duration::from_secs(40)).await;
     for name in &shape.names {
-        w.type_at(name, &format!("marsadm up {RES} --timeout=20")).await;
+        w.type_at(name, &format!("marsadm up {RES} --timeout=20"))
+            .await;
     }
     Ok(())
 }
 
 /// Somebody is primary and all others follow, or the reason why not is one for operators, who act then.
-pub async fn until_up_to_date(w: &mut World, app: &App, shape: &Shape, watch: &mut Watch) -> Result<(), String> {
+pub async fn until_up_to_date(
+    w: &mut World,
+    app: &App,
+    shape: &Shape,
+    watch: &mut Watch,
+) -> Result<(), String> {
     app.work();
     join_again(w, shape).await;
     let primary = find_primary(w, shape).await?;
@@ -53,7 +59,8 @@ pub async fn until_up_to_date(w: &mut World, app: &App, shape: &Shape, watch: &m
             return Err(stuck(w, name, &why));
         }
         w.count("resolved by invalidate");
-        w.type_at(name, &format!("marsadm invalidate {RES} --timeout=60")).await;
+        w.type_at(name, &format!("marsadm invalidate {RES} --timeout=60"))
+            .await;
         if !follows(w, name, watch).await? {
             let why = promises::progress::reason(w, name, RES);
             return Err(stuck(w, name, &why));
@@ -72,7 +79,14 @@ async fn join_again(w: &mut World, shape: &Shape) {
     let disk = crate::host::SimHost::disk_path(RES);
     for name in &shape.names {
         if !w.is_member(name, RES) {
-            w.type_at(name, &format!("marsadm join-resource {RES} {} --timeout=60", disk.display())).await;
+            w.type_at(
+                name,
+                &format!(
+                    "marsadm join-resource {RES} {} --timeout=60",
+                    disk.display()
+                ),
+            )
+            .await;
         }
     }
 }
@@ -104,10 +118,13 @@ async fn find_primary(w: &mut World, shape: &Shape) -> Result<String, String> {
             if force {
                 w.count("repaired by force");
                 w.type_at(name, &format!("marsadm pause-fetch {RES}")).await;
-                w.type_at(name, &format!("marsadm primary {RES} --force --timeout=30")).await;
-                w.type_at(name, &format!("marsadm resume-fetch {RES}")).await;
+                w.type_at(name, &format!("marsadm primary {RES} --force --timeout=30"))
+                    .await;
+                w.type_at(name, &format!("marsadm resume-fetch {RES}"))
+                    .await;
             } else {
-                w.type_at(name, &format!("marsadm primary {RES} --timeout=30")).await;
+                w.type_at(name, &format!("marsadm primary {RES} --timeout=30"))
+                    .await;
             }
             w.run_until(Duration::from_secs(20), shown).await;
         }
@@ -119,7 +136,10 @@ async fn find_primary(w: &mut World, shape: &Shape) -> Result<String, String> {
 /// Trees and disks have to be equal in the end.
 pub async fn compare(w: &mut World, app: &App, shape: &Shape) -> Result<(), String> {
     app.rest();
-    if !w.run_until(Duration::from_secs(60), |_| app.is_closed()).await {
+    if !w
+        .run_until(Duration::from_secs(60), |_| app.is_closed())
+        .await
+    {
         return Err("requests of the application are never answered (43)".to_owned());
     }
     let primary = shape.names.iter().find(|name| w.shows(name, RES));
@@ -137,7 +157,9 @@ pub async fn compare(w: &mut World, app: &App, shape: &Shape) -> Result<(), Stri
     app.check_newest(&primary, &first)?;
     for name in &shape.names {
         if w.host(name).disk(RES) != first {
-            return Err(format!("the disks of {name} and {primary} differ in the end (33, 44)"));
+            return Err(format!(
+                "the disks of {name} and {primary} differ in the end (33, 44)"
+            ));
         }
     }
     Ok(())

@@ -116,7 +116,11 @@ pub async fn cause(w: &mut World, shape: &Shape, kind: Kind) {
     let name = names[w.chance.below(names.len() as u64) as usize].clone();
     let other = names[w.chance.below(names.len() as u64) as usize].clone();
     match kind {
-        Kind::KillProcess | Kind::CutPower | Kind::CutPowerLater | Kind::StopInOrder | Kind::Recover => {
+        Kind::KillProcess
+        | Kind::CutPower
+        | Kind::CutPowerLater
+        | Kind::StopInOrder
+        | Kind::Recover => {
             hosts(w, kind, &name).await;
         }
         Kind::CutPair
@@ -141,14 +145,16 @@ async fn hosts(w: &mut World, kind: Kind, name: &str) {
             w.note(name, &format!("power goes after {calls} storage calls"));
             w.host(name).fs.cut_power_after(calls);
             let host = name.to_owned();
-            w.run_until(Duration::from_secs(20), |w| w.host(&host).fs.is_off()).await;
+            w.run_until(Duration::from_secs(20), |w| w.host(&host).fs.is_off())
+                .await;
             w.crash(name, Crash::Power);
         }
         Kind::StopInOrder => w.stop(name).await,
         _ => return recover(w).await,
     }
     if w.chance.chance(700) {
-        w.run_for(Duration::from_millis(w.chance.below(8_000))).await;
+        w.run_for(Duration::from_millis(w.chance.below(8_000)))
+            .await;
         w.start_again(name).await;
     }
 }
@@ -208,7 +214,8 @@ fn storage(w: &World, kind: Kind, name: &str) {
         }
         Kind::LogError => {
             w.note(name, &format!("log: {fault:?}"));
-            host.fs.plan_fault(&Path::new(STATE_DIR).join("resource-data"), fault);
+            host.fs
+                .plan_fault(&Path::new(STATE_DIR).join("resource-data"), fault);
         }
         Kind::DiskError => {
             w.note(name, &format!("disk: {fault:?}"));
@@ -234,15 +241,28 @@ async fn operators(w: &mut World, kind: Kind, name: &str) {
         Kind::Handover => handover(w, name).await,
         Kind::PrimaryAnyhow => w.type_later(name, "marsadm primary data --timeout=30"),
         Kind::Failover => {
-            for command in ["pause-fetch data", "primary data --force --timeout=20", "resume-fetch data"] {
+            for command in [
+                "pause-fetch data",
+                "primary data --force --timeout=20",
+                "resume-fetch data",
+            ] {
                 w.type_at(name, &format!("marsadm {command}")).await;
             }
         }
         Kind::Secondary => w.type_later(name, "marsadm secondary data --timeout=30"),
         Kind::Switches => {
             let verbs = [
-                "pause-replay", "resume-replay", "pause-sync", "resume-sync", "pause-fetch", "resume-fetch",
-                "detach", "attach", "down", "up", "up",
+                "pause-replay",
+                "resume-replay",
+                "pause-sync",
+                "resume-sync",
+                "pause-fetch",
+                "resume-fetch",
+                "detach",
+                "attach",
+                "down",
+                "up",
+                "up",
             ];
             if let Some(verb) = w.chance.pick(&verbs) {
                 w.type_later(name, &format!("marsadm {verb} data --timeout=30"));
@@ -250,22 +270,43 @@ async fn operators(w: &mut World, kind: Kind, name: &str) {
         }
         Kind::Invalidate => w.type_later(name, "marsadm invalidate data --timeout=30"),
         Kind::LeaveAndJoin => {
-            let left = w.type_at(name, "marsadm leave-resource data --timeout=20").await;
-            w.run_for(Duration::from_millis(w.chance.below(5_000))).await;
+            let left = w
+                .type_at(name, "marsadm leave-resource data --timeout=20")
+                .await;
+            w.run_for(Duration::from_millis(w.chance.below(5_000)))
+                .await;
             if left.exit == 0 {
-                w.type_at(name, &format!("marsadm join-resource data {disk} --timeout=20")).await;
+                w.type_at(
+                    name,
+                    &format!("marsadm join-resource data {disk} --timeout=20"),
+                )
+                .await;
             }
         }
         Kind::Logs => {
-            let verbs = ["log-rotate", "log-delete-all", "cron", "log-purge-all", "log-delete"];
+            let verbs = [
+                "log-rotate",
+                "log-delete-all",
+                "cron",
+                "log-purge-all",
+                "log-delete",
+            ];
             if let Some(verb) = w.chance.pick(&verbs) {
                 w.type_later(name, &format!("marsadm {verb} data --timeout=20"));
             }
         }
         _ => {
             let commands = [
-                "primary nosuch", "invalidate", "detach data data2", "log-rotate nosuch", "primary data --forec",
-                "create-resource data /disk-data", "delete-resource data", "view all", "view-diskstate", "secondary",
+                "primary nosuch",
+                "invalidate",
+                "detach data data2",
+                "log-rotate nosuch",
+                "primary data --forec",
+                "create-resource data /disk-data",
+                "delete-resource data",
+                "view all",
+                "view-diskstate",
+                "secondary",
             ];
             if let Some(command) = w.chance.pick(&commands) {
                 w.type_later(name, &format!("marsadm {command} --timeout=10"));
@@ -275,9 +316,12 @@ async fn operators(w: &mut World, kind: Kind, name: &str) {
 }
 
 async fn handover(w: &mut World, name: &str) {
-    let Some(app) = w.apps.get(RES).cloned() else { return };
+    let Some(app) = w.apps.get(RES).cloned() else {
+        return;
+    };
     app.rest();
-    w.run_until(Duration::from_secs(20), |_| app.is_closed()).await;
+    w.run_until(Duration::from_secs(20), |_| app.is_closed())
+        .await;
     w.type_at(name, "marsadm primary data --timeout=30").await;
     app.work();
 }

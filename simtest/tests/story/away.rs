@@ -23,17 +23,29 @@ fn a_secondary_that_was_away_for_long_finds_all_the_logs_it_needs() {
 #[test]
 fn a_secondary_that_does_not_reach_the_primary_gets_the_logs_from_another_one() {
     story(1610, async |w| {
-        w.cluster(&["alpha", "beta", "gamma"]).await.expect("cluster");
-        w.resource("data", DEVICE_BYTES, &["alpha", "beta", "gamma"]).await;
+        w.cluster(&["alpha", "beta", "gamma"])
+            .await
+            .expect("cluster");
+        w.resource("data", DEVICE_BYTES, &["alpha", "beta", "gamma"])
+            .await;
         let app = w.app("data", DEVICE_BYTES);
         app.work();
-        w.up_to_date("beta", "data", minutes(5)).await.expect("up to date");
-        w.up_to_date("gamma", "data", minutes(5)).await.expect("up to date");
+        w.up_to_date("beta", "data", minutes(5))
+            .await
+            .expect("up to date");
+        w.up_to_date("gamma", "data", minutes(5))
+            .await
+            .expect("up to date");
         w.cut("alpha", "gamma");
         w.run_for(minutes(1)).await;
         app.rest();
         w.run_for(minutes(1)).await;
-        assert_eq!(w.host("gamma").disk("data"), w.host("beta").disk("data"), "{}", w.explain("data"));
+        assert_eq!(
+            w.host("gamma").disk("data"),
+            w.host("beta").disk("data"),
+            "{}",
+            w.explain("data")
+        );
         w.net.heal();
         w.must_be_equal("data", &["alpha", "beta", "gamma"]).await;
     });
@@ -42,12 +54,22 @@ fn a_secondary_that_does_not_reach_the_primary_gets_the_logs_from_another_one() 
 #[test]
 fn hosts_whose_names_begin_alike_are_not_mixed_up() {
     story(1620, async |w| {
-        w.cluster(&["icpu-bs6", "icpu-bs60"]).await.expect("cluster");
-        w.resource("data", DEVICE_BYTES, &["icpu-bs6", "icpu-bs60"]).await;
+        w.cluster(&["icpu-bs6", "icpu-bs60"])
+            .await
+            .expect("cluster");
+        w.resource("data", DEVICE_BYTES, &["icpu-bs6", "icpu-bs60"])
+            .await;
         w.app("data", DEVICE_BYTES).work();
-        w.up_to_date("icpu-bs60", "data", minutes(5)).await.expect("up to date");
+        w.up_to_date("icpu-bs60", "data", minutes(5))
+            .await
+            .expect("up to date");
         w.hand_over("data", "icpu-bs60").await;
-        assert!(w.run_until(minutes(3), |w| w.shows("icpu-bs60", "data")).await, "{}", w.explain("data"));
+        assert!(
+            w.run_until(minutes(3), |w| w.shows("icpu-bs60", "data"))
+                .await,
+            "{}",
+            w.explain("data")
+        );
         w.run_for(seconds(10)).await;
         w.must_be_equal("data", &["icpu-bs60", "icpu-bs6"]).await;
     });

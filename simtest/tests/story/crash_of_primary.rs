@@ -20,13 +20,16 @@ async fn crash_again_and_again(w: &mut World, how: Crash) {
         w.start("alpha").await.expect("starts again");
         let opened = app.counts().opened;
         assert!(
-            w.run_until(minutes(3), |_| app.counts().opened > opened).await,
+            w.run_until(minutes(3), |_| app.counts().opened > opened)
+                .await,
             "no device after crash {round}\n{}",
             w.explain("data")
         );
     }
     app.rest();
-    w.up_to_date("beta", "data", minutes(5)).await.expect("up to date");
+    w.up_to_date("beta", "data", minutes(5))
+        .await
+        .expect("up to date");
     w.must_be_equal("data", &["alpha", "beta"]).await;
 }
 
@@ -40,6 +43,8 @@ fn a_power_cut_of_the_primary_costs_nothing_that_was_flushed() {
 #[test]
 fn a_killed_daemon_costs_nothing_that_was_flushed() {
     for seed in 20..22 {
-        story(seed, async |w| crash_again_and_again(w, Crash::Process).await);
+        story(seed, async |w| {
+            crash_again_and_again(w, Crash::Process).await
+        });
     }
 }

@@ -23,7 +23,9 @@ fn a_secondary_that_crashes_again_and_again_ends_equal() {
                 w.start("beta").await.expect("starts again");
             }
             app.rest();
-            w.up_to_date("beta", "data", minutes(5)).await.expect("up to date");
+            w.up_to_date("beta", "data", minutes(5))
+                .await
+                .expect("up to date");
             w.must_be_equal("data", &["alpha", "beta"]).await;
         });
     }

@@ -15,9 +15,16 @@ fn a_damaged_log_on_a_secondary_is_fetched_again_and_never_applied() {
             pair(w, DEVICE_BYTES).await;
             w.must("beta", "marsadm pause-replay data").await;
             w.run_for(seconds(20)).await;
-            let logs = w.host("beta").fs.files_below(&Path::new(STATE_DIR).join("resource-data"));
+            let logs = w
+                .host("beta")
+                .fs
+                .files_below(&Path::new(STATE_DIR).join("resource-data"));
             let log = logs.last().expect("a log is there").clone();
-            let len = w.host("beta").fs.read(&log).map_or(0, |bytes| bytes.len() as u64);
+            let len = w
+                .host("beta")
+                .fs
+                .read(&log)
+                .map_or(0, |bytes| bytes.len() as u64);
             let at = w.chance.between(len / 2, len - 1);
             assert!(w.host("beta").fs.flip_bit(&log, at, 3));
             w.must("beta", "marsadm resume-replay data").await;
@@ -34,7 +41,10 @@ fn a_full_disk_on_a_secondary_stops_only_that_secondary_until_there_is_room() {
         w.host("beta").fs.leave_room(20 << 10);
         let before = app.counts().changes;
         w.run_for(minutes(2)).await;
-        assert!(app.counts().changes > before + 100, "the application does not notice");
+        assert!(
+            app.counts().changes > before + 100,
+            "the application does not notice"
+        );
         w.host("beta").fs.end_faults(CAPACITY);
         w.must_be_equal("data", &["alpha", "beta"]).await;
     });

@@ -18,7 +18,12 @@ fn after_a_power_cut_of_all_hosts_they_go_on_where_they_were() {
                 w.run_for(seconds(3)).await;
                 w.start("alpha").await.expect("starts again");
                 let opened = app.counts().opened;
-                assert!(w.run_until(minutes(3), |_| app.counts().opened > opened).await, "{}", w.explain("data"));
+                assert!(
+                    w.run_until(minutes(3), |_| app.counts().opened > opened)
+                        .await,
+                    "{}",
+                    w.explain("data")
+                );
             }
             w.must_be_equal("data", &["alpha", "beta"]).await;
         });

@@ -10,12 +10,19 @@ use crate::story::{minutes, seconds, story};
 fn forced_failover_then_split_brain_then_invalidate() {
     for seed in 60..63 {
         story(seed, async |w| {
-            w.cluster(&["alpha", "beta", "gamma"]).await.expect("cluster");
-            w.resource("data", DEVICE_BYTES, &["alpha", "beta", "gamma"]).await;
+            w.cluster(&["alpha", "beta", "gamma"])
+                .await
+                .expect("cluster");
+            w.resource("data", DEVICE_BYTES, &["alpha", "beta", "gamma"])
+                .await;
             let app = w.app("data", DEVICE_BYTES);
             app.work();
-            w.up_to_date("beta", "data", minutes(5)).await.expect("up to date");
-            w.up_to_date("gamma", "data", minutes(5)).await.expect("up to date");
+            w.up_to_date("beta", "data", minutes(5))
+                .await
+                .expect("up to date");
+            w.up_to_date("gamma", "data", minutes(5))
+                .await
+                .expect("up to date");
             w.cut("alpha", "beta");
             w.cut("alpha", "gamma");
             w.run_for(seconds(20)).await;
@@ -24,16 +31,27 @@ fn forced_failover_then_split_brain_then_invalidate() {
             w.must("beta", "marsadm pause-fetch data").await;
             w.must("beta", "marsadm primary data --force").await;
             w.must("beta", "marsadm resume-fetch data").await;
-            assert!(w.run_until(minutes(3), |w| w.shows("beta", "data")).await, "{}", w.explain("data"));
+            assert!(
+                w.run_until(minutes(3), |w| w.shows("beta", "data")).await,
+                "{}",
+                w.explain("data")
+            );
             w.run_for(seconds(30)).await;
             w.net.heal();
             w.start("alpha").await.expect("starts again");
             w.run_for(minutes(2)).await;
-            assert!(!w.shows("alpha", "data"), "alpha shows a device without having been told to");
-            w.up_to_date("gamma", "data", minutes(2)).await.expect("gamma follows beta");
+            assert!(
+                !w.shows("alpha", "data"),
+                "alpha shows a device without having been told to"
+            );
+            w.up_to_date("gamma", "data", minutes(2))
+                .await
+                .expect("gamma follows beta");
             assert_ne!(w.view("alpha", "diskstate", "data").await, "UpToDate");
             w.must("alpha", "marsadm invalidate data").await;
-            w.up_to_date("alpha", "data", minutes(5)).await.expect("healed");
+            w.up_to_date("alpha", "data", minutes(5))
+                .await
+                .expect("healed");
             app.rest();
             w.run_for(seconds(30)).await;
             w.must_be_equal("data", &["beta", "alpha", "gamma"]).await;

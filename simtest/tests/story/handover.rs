@@ -12,13 +12,16 @@ fn handover_under_load_loses_nothing_that_was_answered() {
             w.resource("data", DEVICE_BYTES, &["alpha", "beta"]).await;
             let app = w.app("data", DEVICE_BYTES);
             app.work();
-            w.up_to_date("beta", "data", minutes(5)).await.expect("up to date");
+            w.up_to_date("beta", "data", minutes(5))
+                .await
+                .expect("up to date");
             for (round, next) in ["beta", "alpha", "beta", "alpha"].into_iter().enumerate() {
                 w.run_for(seconds(10)).await;
                 let opened = app.counts().opened;
                 w.hand_over("data", next).await;
                 assert!(
-                    w.run_until(minutes(3), |_| app.counts().opened > opened).await,
+                    w.run_until(minutes(3), |_| app.counts().opened > opened)
+                        .await,
                     "no device after handover {round}\n{}",
                     w.explain("data")
                 );
@@ -37,7 +40,9 @@ fn handover_during_a_partition_waits_and_loses_nothing() {
         w.resource("data", DEVICE_BYTES, &["alpha", "beta"]).await;
         let app = w.app("data", DEVICE_BYTES);
         app.work();
-        w.up_to_date("beta", "data", minutes(5)).await.expect("up to date");
+        w.up_to_date("beta", "data", minutes(5))
+            .await
+            .expect("up to date");
         w.cut("alpha", "beta");
         w.run_for(seconds(60)).await;
         app.rest();
@@ -45,11 +50,18 @@ fn handover_during_a_partition_waits_and_loses_nothing() {
         // It is not forced, so it has to wait for alpha, or to give up.
         w.type_at("beta", "marsadm primary data --timeout=30").await;
         w.run_for(minutes(2)).await;
-        assert_eq!(w.host("beta").node().expect("runs").exports().names(), Vec::<String>::new());
+        assert_eq!(
+            w.host("beta").node().expect("runs").exports().names(),
+            Vec::<String>::new()
+        );
         w.net.heal();
         w.run_for(minutes(1)).await;
         w.hand_over("data", "beta").await;
-        assert!(w.run_until(minutes(3), |w| w.shows("beta", "data")).await, "{}", w.explain("data"));
+        assert!(
+            w.run_until(minutes(3), |w| w.shows("beta", "data")).await,
+            "{}",
+            w.explain("data")
+        );
         w.run_for(seconds(20)).await;
         app.rest();
         w.run_for(seconds(30)).await;

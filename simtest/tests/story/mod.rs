@@ -33,7 +33,9 @@ pub async fn pair(w: &mut World, size: u64) -> App {
     w.resource("data", size, &["alpha", "beta"]).await;
     let app = w.app("data", size);
     app.work();
-    w.up_to_date("beta", "data", minutes(5)).await.expect("up to date");
+    w.up_to_date("beta", "data", minutes(5))
+        .await
+        .expect("up to date");
     app
 }
 

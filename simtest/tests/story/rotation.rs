@@ -14,11 +14,17 @@ fn a_power_cut_at_any_call_of_a_rotation_loses_nothing() {
             w.run_for(seconds(5)).await;
             w.host("alpha").fs.cut_power_after(calls);
             w.type_later("alpha", "marsadm log-rotate data");
-            w.run_until(seconds(60), |w| w.host("alpha").fs.is_off()).await;
+            w.run_until(seconds(60), |w| w.host("alpha").fs.is_off())
+                .await;
             w.crash("alpha", Crash::Power);
             w.start("alpha").await.expect("starts again");
             let opened = app.counts().opened;
-            assert!(w.run_until(minutes(3), |_| app.counts().opened > opened).await, "{}", w.explain("data"));
+            assert!(
+                w.run_until(minutes(3), |_| app.counts().opened > opened)
+                    .await,
+                "{}",
+                w.explain("data")
+            );
             w.run_for(seconds(5)).await;
             w.must_be_equal("data", &["alpha", "beta"]).await;
         });

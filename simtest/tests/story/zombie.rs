@@ -10,19 +10,30 @@ use crate::story::{minutes, seconds, story};
 fn a_zombie_and_its_successor_write_two_histories_until_a_command_decides() {
     for seed in 1500..1502 {
         story(seed, async |w| {
-            w.cluster(&["alpha", "beta", "gamma"]).await.expect("cluster");
-            w.resource("data", DEVICE_BYTES, &["alpha", "beta", "gamma"]).await;
+            w.cluster(&["alpha", "beta", "gamma"])
+                .await
+                .expect("cluster");
+            w.resource("data", DEVICE_BYTES, &["alpha", "beta", "gamma"])
+                .await;
             let app = w.app("data", DEVICE_BYTES);
             app.work();
-            w.up_to_date("beta", "data", minutes(5)).await.expect("up to date");
-            w.up_to_date("gamma", "data", minutes(5)).await.expect("up to date");
+            w.up_to_date("beta", "data", minutes(5))
+                .await
+                .expect("up to date");
+            w.up_to_date("gamma", "data", minutes(5))
+                .await
+                .expect("up to date");
             w.cut("alpha", "beta");
             w.cut("alpha", "gamma");
             w.run_for(minutes(2)).await;
             w.must("beta", "marsadm pause-fetch data").await;
             w.must("beta", "marsadm primary data --force").await;
             w.must("beta", "marsadm resume-fetch data").await;
-            assert!(w.run_until(minutes(3), |w| w.shows("beta", "data")).await, "{}", w.explain("data"));
+            assert!(
+                w.run_until(minutes(3), |w| w.shows("beta", "data")).await,
+                "{}",
+                w.explain("data")
+            );
             assert!(w.shows("alpha", "data"), "the zombie does not know");
             w.run_for(seconds(30)).await;
             w.net.heal();

@@ -47,9 +47,10 @@ impl Device for LoggerDevice {
             return Answer::Now(Ok(assemble(off, len, &parts)));
         }
         if let ([(_, Source::Disk)], true) = (&parts[..], len <= READ_AT_ONCE_BYTES_MAX)
-            && let Some(bytes) = self.0.replica.read_cached(off, len as usize) {
-                return Answer::Now(Ok(bytes));
-            }
+            && let Some(bytes) = self.0.replica.read_cached(off, len as usize)
+        {
+            return Answer::Now(Ok(bytes));
+        }
         let shared = self.0.clone();
         Answer::later(async move { shared.read_through(off, len, parts).await })
     }

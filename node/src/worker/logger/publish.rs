@@ -133,11 +133,12 @@ impl Shared {
         let clean = self.core.lock().replay_pos();
         let before = self.published.lock().await.replay.clean();
         if clean.clean() > before
-            && let Err(error) = self.replica.flush().await {
-                tracing::error!(res = %self.site.res, %error, "the disk cannot be flushed");
-                self.show(|progress| progress.disk_error = Some(error.to_string()));
-                return self.show_counters().await;
-            }
+            && let Err(error) = self.replica.flush().await
+        {
+            tracing::error!(res = %self.site.res, %error, "the disk cannot be flushed");
+            self.show(|progress| progress.disk_error = Some(error.to_string()));
+            return self.show_counters().await;
+        }
         let mut published = self.published.lock().await;
         let old = published.clone();
         self.read_durable(&mut published);

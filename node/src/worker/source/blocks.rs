@@ -114,7 +114,10 @@ impl<'a> Asked<'a> {
     /// Nothing a peer asks for may cost more than a bounded amount.
     fn check(&self, bytes_max: u64) -> Result<&Arc<dyn SyncSource>, String> {
         let Some(source) = &self.source else {
-            return Err(format!("this host is not the acting primary of {}", self.resource));
+            return Err(format!(
+                "this host is not the acting primary of {}",
+                self.resource
+            ));
         };
         if self.ranges.len() > RANGES_MAX {
             return Err(format!("{} ranges are too many", self.ranges.len()));
@@ -148,7 +151,8 @@ async fn digests(asked: Asked<'_>, block: u32) -> Result<Message, String> {
     for (at, len) in &asked.ranges {
         for (at, len) in parts(*at, *len, DIGEST_BLOCK_BYTES_MAX / block * block) {
             let bytes = source.read(at, len).await?;
-            let compute = move || -> Vec<_> { bytes.chunks(block as usize).map(digest_of).collect() };
+            let compute =
+                move || -> Vec<_> { bytes.chunks(block as usize).map(digest_of).collect() };
             let lane = Lane::Read(asked.resource.clone());
             let computed = blocking(&*asked.ports.exec, &lane, compute).await;
             digests.extend(computed.ok_or("the daemon is stopping")?);

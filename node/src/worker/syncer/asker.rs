@@ -110,7 +110,9 @@ async fn listen(
             Ok(answer) => answer,
             Err(error) => return error,
         };
-        let Some(asked) = pending.lock().pop_front() else { continue };
+        let Some(asked) = pending.lock().pop_front() else {
+            continue;
+        };
         if id_of(&answer) == Some(asked.id) {
             // The chunk may have been given up.
             let _ = asked.tell.send(answer);
@@ -135,7 +137,10 @@ impl Asker {
         ranges: Vec<(u64, u64)>,
         block: u32,
     ) -> Result<(Vec<[u8; 16]>, LogPos), AskError> {
-        let count: u64 = ranges.iter().map(|(_, len)| len.div_ceil(block.into())).sum();
+        let count: u64 = ranges
+            .iter()
+            .map(|(_, len)| len.div_ceil(block.into()))
+            .sum();
         let resource = self.resource.clone();
         let answer = self.ask(|id| Message::SyncDigests {
             resource,
@@ -168,7 +173,9 @@ impl Asker {
                 not_after,
                 ..
             } => {
-                let got = pieces.iter().map(|piece| (piece.offset, piece.bytes.len() as u64));
+                let got = pieces
+                    .iter()
+                    .map(|piece| (piece.offset, piece.bytes.len() as u64));
                 if !got.eq(asked) {
                     return Err(AskError::Nonsense("other ranges"));
                 }

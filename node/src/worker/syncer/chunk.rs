@@ -86,16 +86,14 @@ impl Chunk<'_> {
         let (theirs, at) = theirs.map_err(|error| error.ended(self.from))?;
         let blocks = ranges.iter().flat_map(|(at, len)| parts(*at, *len, block));
         let pairs = theirs.into_iter().zip(ours?);
-        let unequal = blocks.zip(pairs).filter(|(_, (theirs, ours))| theirs != ours);
+        let unequal = blocks
+            .zip(pairs)
+            .filter(|(_, (theirs, ours))| theirs != ours);
         let unequal = unequal.map(|((at, len), _)| (at, u64::from(len)));
         Ok((unequal.collect(), at))
     }
 
-    async fn own_digests(
-        &self,
-        ranges: &[(u64, u64)],
-        block: u32,
-    ) -> Result<Vec<[u8; 16]>, Ended> {
+    async fn own_digests(&self, ranges: &[(u64, u64)], block: u32) -> Result<Vec<[u8; 16]>, Ended> {
         let mut digests = Vec::new();
         for (at, len) in ranges {
             for (at, len) in parts(*at, *len, COARSE_BYTES) {
@@ -120,8 +118,12 @@ impl Chunk<'_> {
         let contents = contents.map_err(|error| error.ended(self.from))?;
         for piece in contents.pieces {
             let not_before = contents.not_before.clone();
-            let placed = self.replica.place(&watch, piece.offset, piece.bytes, not_before);
-            placed.await.map_err(|error| Ended::DiskFailed(error.to_string()))?;
+            let placed = self
+                .replica
+                .place(&watch, piece.offset, piece.bytes, not_before);
+            placed
+                .await
+                .map_err(|error| Ended::DiskFailed(error.to_string()))?;
         }
         Ok((bytes, contents.not_after))
     }
@@ -141,10 +143,14 @@ fn joined(ranges: Vec<(u64, u64)>) -> Vec<(u64, u64)> {
 
 /// Cuts ascending ranges into questions whose answers fit into one message.
 fn questions(ranges: Vec<(u64, u64)>) -> Vec<Vec<(u64, u64)>> {
-    let pieces = ranges.into_iter().flat_map(|(at, len)| parts(at, len, BODY_BYTES_MAX as u32));
+    let pieces = ranges
+        .into_iter()
+        .flat_map(|(at, len)| parts(at, len, BODY_BYTES_MAX as u32));
     let (mut out, mut rest) = (Vec::new(), 0);
     for (at, len) in pieces {
-        let full = out.last().is_none_or(|question: &Vec<_>| question.len() >= RANGES_PER_QUESTION_MAX);
+        let full = out
+            .last()
+            .is_none_or(|question: &Vec<_>| question.len() >= RANGES_PER_QUESTION_MAX);
         if full || u64::from(len) > rest {
             out.push(Vec::new());
             rest = BODY_BYTES_MAX as u64;
@@ -170,7 +176,9 @@ mod tests {
     fn no_answer_is_larger_than_a_message_and_nothing_is_forgotten() {
         let mib = 1 << 20;
         let asked = questions(vec![(0, mib / 2), (mib, mib), (3 * mib, 2 * mib + 7)]);
-        let sums = asked.iter().map(|question| question.iter().map(|(_, len)| len).sum::<u64>());
+        let sums = asked
+            .iter()
+            .map(|question| question.iter().map(|(_, len)| len).sum::<u64>());
         assert!(sums.clone().all(|sum| sum <= mib));
         assert_eq!(sums.sum::<u64>(), mib / 2 + mib + 2 * mib + 7);
     }
@@ -179,7 +187,11 @@ mod tests {
     fn a_question_names_a_bounded_number_of_ranges() {
         let scattered = (0..1000).map(|nr| (nr * 8192, 4096)).collect();
         let asked = questions(scattered);
-        assert!(asked.iter().all(|question| question.len() <= RANGES_PER_QUESTION_MAX));
+        assert!(
+            asked
+                .iter()
+                .all(|question| question.len() <= RANGES_PER_QUESTION_MAX)
+        );
         assert_eq!(asked.iter().map(Vec::len).sum::<usize>(), 1000);
     }
 }
