@@ -8,6 +8,7 @@ use crate::help;
 use crate::session::Refusal;
 use crate::status::USAGE;
 use crate::verbs::{Class, VERBS, Verb};
+use crate::view;
 
 /// Writes all pages into `dir`.
 pub fn write_pages(dir: &Path) -> Result<(), Refusal> {
@@ -71,6 +72,17 @@ pub fn marsadm() -> String {
         "view[-<macro>] [<resource_names>]",
         "Show the state; see also mars-status(8).",
     ));
+    page.push_str(".SH MACROS\n");
+    page.push_str(&plain(
+        "Each of them is shown by view-<macro>; marsadm dump-macros writes their texts.",
+    ));
+    page.push('\n');
+    for line in view::macro_table()
+        .into_iter()
+        .filter(|line| line.complex && line.view)
+    {
+        page.push_str(&item(&line.name, &line.about));
+    }
     page.push_str(".SH FILES\n");
     page.push_str(&item("/mars", "State directory of the node; see --dir."));
     page.push_str(".SH SEE ALSO\nmars(1), mars-status(8), mars.toml(5)\n");
@@ -162,4 +174,34 @@ fn configuration() -> String {
     }
     page.push_str(".SH SEE ALSO\nmars(1), marsadm(8)\n");
     page
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_pages_are_written_and_name_every_verb() {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        write_pages(dir.path()).expect("an empty directory");
+        for page in [
+            "mars.1",
+            "mars-tree-get.1",
+            "marsadm.8",
+            "mars-status.8",
+            "mars.toml.5",
+        ] {
+            assert!(dir.path().join(page).is_file(), "{page}");
+        }
+        let text = std::fs::read_to_string(dir.path().join("marsadm.8")).expect("marsadm.8");
+        for verb in VERBS.iter().filter(|verb| verb.class != Class::Hidden) {
+            assert!(text.contains(&plain(verb.name)), "{}", verb.name);
+        }
+    }
+
+    #[test]
+    fn text_cannot_become_a_command_of_the_formatter() {
+        assert_eq!(plain(".TH x"), "\\&.TH x");
+        assert_eq!(plain("a\\b-c"), "a\\eb\\-c");
+    }
 }

@@ -77,7 +77,8 @@ pub fn join_cluster(
     }
     if let Some(cluster) = place.pki.cluster().map_err(sentence)? {
         return Err(Refusal(format!(
-            "this host belongs to the cluster '{cluster}' already"
+            "this host belongs to the cluster '{cluster}' already; to begin afresh remove the state directory '{}'",
+            options.dir.display()
         )));
     }
     let token = JoinToken::from_text(&place.token(peer_host)?).map_err(sentence)?;

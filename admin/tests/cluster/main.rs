@@ -14,6 +14,7 @@ mod handover;
 mod kill;
 mod lab;
 mod logs;
+mod mars;
 mod partition;
 mod proxy;
 mod writer;
