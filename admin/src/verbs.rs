@@ -5,7 +5,7 @@
 
 use crate::phases::{Phase, StepFn, between, each, global, repeat, repeat_or};
 use crate::verb::{
-    cluster, link, logs, lowlevel, old, purge, repair, resource, role, settings, size, switch,
+    cluster, leaving, link, logs, lowlevel, old, purge, repair, resource, role, settings, size, switch,
     systemd, waits,
 };
 
@@ -185,15 +185,15 @@ const FAKE_SYNC: &[Phase] = &[
 ];
 
 const LEAVE_RESOURCE: &[Phase] = &[
-    each("check preconditions", resource::may_leave),
-    each("switch state", resource::drop_membership),
-    each("purge logfiles", resource::purge_left),
-    each("wait for deletions", resource::wait_for_deletions),
+    each("check preconditions", leaving::may_leave),
+    each("switch state", leaving::drop_membership),
+    each("purge logfiles", leaving::purge_left),
+    each("wait for deletions", leaving::wait_for_deletions),
     each("trigger systemd", resource::tell_systemd),
 ];
 
 const DELETE_RESOURCE: &[Phase] = &[
-    each("set links", resource::delete_keys),
+    each("set links", leaving::delete_keys),
     each("trigger systemd", resource::tell_systemd),
 ];
 
@@ -294,7 +294,7 @@ pub const VERBS: &[Verb] = &[
         "Forget a resource which has no members any more. With --force, even if it has some: dangerous."),
     verb("activate-guest", Resources, "", Exists, Ordinary, Once(resource::activate_guest),
         "Get to know a resource without being a member."),
-    verb("deactivate-guest", Resources, "", Exists, Ordinary, Once(resource::deactivate_guest),
+    verb("deactivate-guest", Resources, "", Exists, Ordinary, Once(leaving::deactivate_guest),
         "Stop being a guest of a resource."),
     verb("resize", Resources, "[<size>]", Member, Ordinary, Phases(RESIZE),
         "Make a resource larger, at the primary, while it is in use. Without a size: as large as all disks allow."),

@@ -1,6 +1,7 @@
 //! The steps of all verbs, by subject. [`crate::verbs`] says which verb takes which steps in which order.
 
 pub mod cluster;
+pub mod leaving;
 pub mod link;
 pub mod logs;
 pub mod lowlevel;
