@@ -5,8 +5,8 @@
 
 use crate::phases::{Phase, StepFn, between, each, global, repeat, repeat_or};
 use crate::verb::{
-    cluster, leaving, link, logs, lowlevel, old, purge, repair, resource, role, settings, size, switch,
-    systemd, waits,
+    cluster, leaving, link, logs, lowlevel, old, purge, repair, resource, role, settings, size,
+    switch, systemd, waits,
 };
 
 /// What the first word behind the command is.

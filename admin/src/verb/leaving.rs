@@ -167,4 +167,3 @@ pub fn deactivate_guest(s: &mut Session<'_>, res: &str) -> Step {
     s.delete(of(res, format!("device-{host}")));
     Ok(Progress::Done)
 }
-

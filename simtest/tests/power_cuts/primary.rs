@@ -1,37 +1,34 @@
 //! One primary, one disk, and a power cut after a random number of changes: of the log, of the disk, of the
-//! directory, of the keys; in work, in rotation, in release and in recovery alike. Many lives in a row.
+//! directory; in work, in rotation, in release and in recovery alike. Many lives in a row.
 //!
 //! After each recovery the disk must be one of the states the device has gone through, not older than the last one that
 //! was promised by FUA or FLUSH (invariants 6 to 8, 10, 13 to 15; lessons L-A1 to L-A3).
-//!
-//! `SEED=n cargo test -p simtest --test power_cuts` runs one seed again, `SEEDS=n` that many.
 
+<<<<<<< HEAD:simtest/tests/power_cuts.rs
 #![expect(clippy::panic, reason = "a failed check ends the test and says why")]
 
 use std::collections::BTreeMap;
+=======
+>>>>>>> da6784c (simtest: a secondary under power cuts: fetch, replay and sync at once):simtest/tests/power_cuts/primary.rs
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use node::export::Device;
-use node::job::{Bound, ChainEnd, Ended, LoggerJob, LoggerLimits, ReplayJob, Running, Site};
-use node::ports::{BoxFuture, Chance, KeyChange, Keys, KeysError, Ports};
+use node::job::{Bound, ChainEnd, Ended, LoggerJob, LoggerLimits, ReplayJob, Running};
 use node::worker::logger::start_logger;
 use node::worker::replayer::replay;
-use node::worker::replica::Replica;
-use node::worker::shelf::Shelf;
-use parking_lot::Mutex;
-use simtest::clock::SimClock;
 use simtest::disk::SimFs;
-use simtest::exec::SimExec;
 use simtest::net::SimNet;
 use simtest::prng::Prng;
-use tree::{Host, LogName, ReplayPos, Resource, Stamp, VersionLink, key};
+use tree::{ReplayPos, key};
 
-const SIZE: usize = 32 << 10;
+use crate::kit::{self, Life, SIZE, Store, alpha, log, power_is_off, replica, res};
+
 const SEEDS: u64 = 150;
 const LIVES: u64 = 5;
 
+<<<<<<< HEAD:simtest/tests/power_cuts.rs
 fn here() -> Host {
     Host::new("alpha").expect("a good name")
 }
@@ -118,6 +115,8 @@ impl Keys for Store {
     }
 }
 
+=======
+>>>>>>> da6784c (simtest: a secondary under power cuts: fetch, replay and sync at once):simtest/tests/power_cuts/primary.rs
 /// What the application knows.
 struct Model {
     images: Vec<Vec<u8>>,
@@ -143,12 +142,6 @@ struct World {
     recoveries: u64,
 }
 
-/// One time between two power cuts.
-struct Life {
-    site: Site,
-    exec: SimExec,
-}
-
 impl World {
     fn new(seed: u64) -> World {
         let fs = SimFs::new(Prng::new(seed, "files"), 1 << 30);
@@ -169,6 +162,7 @@ impl World {
     }
 
     async fn begin(&self) -> Option<Life> {
+<<<<<<< HEAD:simtest/tests/power_cuts.rs
         let exec = SimExec::new(Prng::new(self.seed, "calls"));
         let ports = Ports {
             clock: Arc::new(SimClock::new(self.began)),
@@ -207,11 +201,15 @@ impl World {
         Replica::attach(res(), Path::new("/disk"), SIZE as u64, ports)
             .await
             .ok()
+=======
+        let net = SimNet::new(Prng::new(self.seed, "net")).port(&alpha());
+        kit::begin(alpha(), self.seed, self.began, &self.store, net).await
+>>>>>>> da6784c (simtest: a secondary under power cuts: fetch, replay and sync at once):simtest/tests/power_cuts/primary.rs
     }
 
     /// What the main loop does after a restart. `None`: the power went meanwhile.
     async fn recover(&mut self, life: &Life) -> Option<Option<ChainEnd>> {
-        let Some(mut pos) = self.store.get::<ReplayPos>(&key::replay(&res(), &here())) else {
+        let Some(mut pos) = self.store.get::<ReplayPos>(&key::replay(&res(), &alpha())) else {
             return Some(None);
         };
         loop {
@@ -219,7 +217,7 @@ impl World {
                 log: pos.log.clone(),
                 start: pos.offset,
                 dirty_end: pos.offset + pos.dirty,
-                replica: self.replica(life).await?,
+                replica: replica(life).await?,
                 bound: Bound::Follow,
             };
             let site = life.site.clone();
@@ -270,6 +268,7 @@ impl World {
             },
             ..LoggerLimits::default()
         };
+<<<<<<< HEAD:simtest/tests/power_cuts.rs
         let replica = self.replica(life).await?;
         let job = LoggerJob {
             log: log(seq),
@@ -278,6 +277,10 @@ impl World {
             size: SIZE as u64,
             limits,
         };
+=======
+        let replica = replica(life).await?;
+        let job = LoggerJob { log: log(seq), pred, replica, size: SIZE as u64, limits };
+>>>>>>> da6784c (simtest: a secondary under power cuts: fetch, replay and sync at once):simtest/tests/power_cuts/primary.rs
         let logger = start_logger(job, life.site.clone()).await.ok()?;
         let device = logger.device();
         for _ in 0..self.chance.between(1, 60) {
@@ -363,14 +366,6 @@ impl World {
     }
 }
 
-/// A request may hang for ever on a host without power.
-async fn power_is_off(fs: SimFs) {
-    while !fs.is_off() {
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    tokio::time::sleep(Duration::from_secs(10)).await;
-}
-
 async fn check_seed(seed: u64) -> u64 {
     let mut world = World::new(seed);
     for _ in 0..LIVES {
@@ -390,12 +385,9 @@ async fn check_seed(seed: u64) -> u64 {
     world.recoveries
 }
 
-fn number(name: &str) -> Option<u64> {
-    std::env::var(name).ok()?.parse().ok()
-}
-
 #[test]
 fn after_any_power_cut_the_disk_is_a_past_state_with_everything_that_was_promised() {
+<<<<<<< HEAD:simtest/tests/power_cuts.rs
     let seeds = match number("SEED") {
         Some(seed) => seed..seed + 1,
         None => 0..number("SEEDS").unwrap_or(SEEDS),
@@ -408,6 +400,9 @@ fn after_any_power_cut_the_disk_is_a_past_state_with_everything_that_was_promise
             .build();
         recoveries += runtime.expect("a runtime").block_on(check_seed(seed));
     }
+=======
+    let recoveries = kit::for_each_seed(SEEDS, check_seed);
+>>>>>>> da6784c (simtest: a secondary under power cuts: fetch, replay and sync at once):simtest/tests/power_cuts/primary.rs
     println!("{recoveries} recoveries");
     assert!(recoveries > 0);
 }
