@@ -13,7 +13,7 @@ use crate::human;
 use crate::phases::{Progress, Step};
 use crate::ping::{self, Scope};
 use crate::session::{Refusal, Session, of, refuse, shown};
-use crate::snapshot::{Kind, Time};
+use crate::snapshot::Time;
 use crate::split_brain::{self, Point};
 use crate::verb::purge;
 use crate::wait::{self, Switch};

@@ -56,7 +56,12 @@ pub struct Store {
 impl Store {
     pub fn new(fs: SimFs, chance: Prng) -> Store {
         let (durable, visible) = (Arc::default(), Arc::default());
-        Store { durable, visible, fs, chance }
+        Store {
+            durable,
+            visible,
+            fs,
+            chance,
+        }
     }
 
     pub fn after_cut(&self) -> Store {
@@ -92,7 +97,10 @@ impl Keys for Store {
             }
             set(&this.durable, &changes);
             set(&this.visible, &changes);
-            Ok(Stamp { ns: 1, writer: alpha() })
+            Ok(Stamp {
+                ns: 1,
+                writer: alpha(),
+            })
         })
     }
     fn commit_lazy(&self, changes: Vec<KeyChange>) {
@@ -134,20 +142,41 @@ pub async fn begin(
         .collect();
     let cluster: Arc<str> = "sim".into();
     let dir = "/mars/resource-data".into();
-    let shelf = Shelf::open(here.clone(), cluster.clone(), res(), dir, ports.clone(), known).await;
+    let shelf = Shelf::open(
+        here.clone(),
+        cluster.clone(),
+        res(),
+        dir,
+        ports.clone(),
+        known,
+    )
+    .await;
     let shelf = shelf.ok()?;
     for (log, state) in shelf.list() {
-        assert!(state.damaged.is_none(), "seed {seed}: {log}: {:?}", state.damaged);
+        assert!(
+            state.damaged.is_none(),
+            "seed {seed}: {log}: {:?}",
+            state.damaged
+        );
     }
     let keys = Arc::new(store.clone());
-    let site = Site { here, cluster, res: res(), ports, keys, shelf };
+    let site = Site {
+        here,
+        cluster,
+        res: res(),
+        ports,
+        keys,
+        shelf,
+    };
     Some(Life { site, exec })
 }
 
 /// Attaches the disk. `None`: the power went meanwhile.
 pub async fn replica(life: &Life) -> Option<Arc<Replica>> {
     let ports = life.site.ports.clone();
-    Replica::attach(res(), Path::new("/disk"), SIZE as u64, ports).await.ok()
+    Replica::attach(res(), Path::new("/disk"), SIZE as u64, ports)
+        .await
+        .ok()
 }
 
 /// A request may hang for ever on a host without power.
@@ -165,7 +194,10 @@ pub fn for_each_seed<F: Future<Output = u64>>(usually: u64, check: impl Fn(u64) 
         None => 0..number("SEEDS").unwrap_or(usually),
     };
     let run = |seed| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build();
         runtime.expect("a runtime").block_on(check(seed))
     };
     seeds.map(run).sum()

@@ -2,6 +2,8 @@
 //!
 //! `SEED=n cargo test -p simtest --test power_cuts` runs one seed again, `SEEDS=n` that many.
 
+#![expect(clippy::panic, reason = "a failed check ends the test and says why")]
+
 mod kit;
 mod primary;
 mod secondary;

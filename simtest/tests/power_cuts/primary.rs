@@ -4,12 +4,6 @@
 //! After each recovery the disk must be one of the states the device has gone through, not older than the last one that
 //! was promised by FUA or FLUSH (invariants 6 to 8, 10, 13 to 15; lessons L-A1 to L-A3).
 
-<<<<<<< HEAD:simtest/tests/power_cuts.rs
-#![expect(clippy::panic, reason = "a failed check ends the test and says why")]
-
-use std::collections::BTreeMap;
-=======
->>>>>>> da6784c (simtest: a secondary under power cuts: fetch, replay and sync at once):simtest/tests/power_cuts/primary.rs
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,95 +22,6 @@ use crate::kit::{self, Life, SIZE, Store, alpha, log, power_is_off, replica, res
 const SEEDS: u64 = 150;
 const LIVES: u64 = 5;
 
-<<<<<<< HEAD:simtest/tests/power_cuts.rs
-fn here() -> Host {
-    Host::new("alpha").expect("a good name")
-}
-
-fn res() -> Resource {
-    Resource::new("data").expect("a good name")
-}
-
-fn log(seq: u64) -> LogName {
-    LogName::new(seq, &here())
-}
-
-struct Dice(Prng);
-
-impl Chance for Dice {
-    fn u64(&self) -> u64 {
-        self.0.u64()
-    }
-}
-
-/// Keys on the same power supply: a commit takes its time and is durable when it returns; what is lazy may be lost.
-#[derive(Clone)]
-struct Store {
-    durable: Arc<Mutex<BTreeMap<String, String>>>,
-    visible: Arc<Mutex<BTreeMap<String, String>>>,
-    fs: SimFs,
-    chance: Prng,
-}
-
-impl Store {
-    fn new(fs: SimFs, chance: Prng) -> Store {
-        let (durable, visible) = (Arc::default(), Arc::default());
-        Store {
-            durable,
-            visible,
-            fs,
-            chance,
-        }
-    }
-
-    fn after_cut(&self) -> Store {
-        let kept = match self.chance.chance(500) {
-            true => self.visible.lock().clone(),
-            false => self.durable.lock().clone(),
-        };
-        let next = Store::new(self.fs.clone(), self.chance.clone());
-        *next.durable.lock() = kept.clone();
-        *next.visible.lock() = kept;
-        next
-    }
-
-    fn get<T: std::str::FromStr>(&self, path: &tree::Path) -> Option<T> {
-        self.visible.lock().get(path.as_str())?.parse().ok()
-    }
-}
-
-fn set(map: &Mutex<BTreeMap<String, String>>, changes: &[KeyChange]) {
-    for (path, value) in changes {
-        let value = value.clone().expect("workers delete no keys");
-        map.lock().insert(path.to_string(), value);
-    }
-}
-
-impl Keys for Store {
-    fn commit(&self, changes: Vec<KeyChange>) -> BoxFuture<'static, Result<Stamp, KeysError>> {
-        let this = self.clone();
-        Box::pin(async move {
-            tokio::time::sleep(Duration::from_micros(this.chance.between(100, 5000))).await;
-            if this.fs.is_off() {
-                return Err(KeysError::Store("the power is gone".to_owned()));
-            }
-            set(&this.durable, &changes);
-            set(&this.visible, &changes);
-            Ok(Stamp {
-                ns: 1,
-                writer: here(),
-            })
-        })
-    }
-    fn commit_lazy(&self, changes: Vec<KeyChange>) {
-        if !self.fs.is_off() {
-            set(&self.visible, &changes);
-        }
-    }
-}
-
-=======
->>>>>>> da6784c (simtest: a secondary under power cuts: fetch, replay and sync at once):simtest/tests/power_cuts/primary.rs
 /// What the application knows.
 struct Model {
     images: Vec<Vec<u8>>,
@@ -162,49 +67,8 @@ impl World {
     }
 
     async fn begin(&self) -> Option<Life> {
-<<<<<<< HEAD:simtest/tests/power_cuts.rs
-        let exec = SimExec::new(Prng::new(self.seed, "calls"));
-        let ports = Ports {
-            clock: Arc::new(SimClock::new(self.began)),
-            chance: Arc::new(Dice(self.chance.clone())),
-            exec: Arc::new(exec.clone()),
-            fs: Arc::new(self.fs.clone()),
-            net: SimNet::new(Prng::new(self.seed, "net")).port(&here()),
-        };
-        let links = self.store.visible.lock().clone();
-        let known = links
-            .iter()
-            .filter(|(path, _)| path.contains("/version-"))
-            .filter_map(|(_, link)| Some(ChainEnd::of(&link.parse::<VersionLink>().ok()?)))
-            .collect();
-        let cluster: Arc<str> = "sim".into();
-        let dir = "/mars/resource-data".into();
-        let shelf = Shelf::open(here(), cluster.clone(), res(), dir, ports.clone(), known).await;
-        let shelf = shelf.ok()?;
-        for (log, state) in shelf.list() {
-            assert!(state.damaged.is_none(), "{log}: {:?}", state.damaged);
-        }
-        let keys = Arc::new(self.store.clone());
-        let site = Site {
-            here: here(),
-            cluster,
-            res: res(),
-            ports,
-            keys,
-            shelf,
-        };
-        Some(Life { site, exec })
-    }
-
-    async fn replica(&self, life: &Life) -> Option<Arc<Replica>> {
-        let ports = life.site.ports.clone();
-        Replica::attach(res(), Path::new("/disk"), SIZE as u64, ports)
-            .await
-            .ok()
-=======
         let net = SimNet::new(Prng::new(self.seed, "net")).port(&alpha());
         kit::begin(alpha(), self.seed, self.began, &self.store, net).await
->>>>>>> da6784c (simtest: a secondary under power cuts: fetch, replay and sync at once):simtest/tests/power_cuts/primary.rs
     }
 
     /// What the main loop does after a restart. `None`: the power went meanwhile.
@@ -268,8 +132,7 @@ impl World {
             },
             ..LoggerLimits::default()
         };
-<<<<<<< HEAD:simtest/tests/power_cuts.rs
-        let replica = self.replica(life).await?;
+        let replica = replica(life).await?;
         let job = LoggerJob {
             log: log(seq),
             pred,
@@ -277,10 +140,6 @@ impl World {
             size: SIZE as u64,
             limits,
         };
-=======
-        let replica = replica(life).await?;
-        let job = LoggerJob { log: log(seq), pred, replica, size: SIZE as u64, limits };
->>>>>>> da6784c (simtest: a secondary under power cuts: fetch, replay and sync at once):simtest/tests/power_cuts/primary.rs
         let logger = start_logger(job, life.site.clone()).await.ok()?;
         let device = logger.device();
         for _ in 0..self.chance.between(1, 60) {
@@ -289,8 +148,8 @@ impl World {
             }
             self.one_request(&device).await?;
         }
-        if self.chance.chance(300) {
-            if let Ended::Done(_) = logger.stop().await {
+        if self.chance.chance(300)
+            && let Ended::Done(_) = logger.stop().await {
                 self.model.promised = self.model.images.len() - 1;
                 let disk = self.fs.read_durable(Path::new("/disk")).expect("there");
                 assert!(
@@ -299,7 +158,6 @@ impl World {
                     self.seed
                 );
             }
-        }
         Some(())
     }
 
@@ -387,22 +245,7 @@ async fn check_seed(seed: u64) -> u64 {
 
 #[test]
 fn after_any_power_cut_the_disk_is_a_past_state_with_everything_that_was_promised() {
-<<<<<<< HEAD:simtest/tests/power_cuts.rs
-    let seeds = match number("SEED") {
-        Some(seed) => seed..seed + 1,
-        None => 0..number("SEEDS").unwrap_or(SEEDS),
-    };
-    let mut recoveries = 0;
-    for seed in seeds {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .start_paused(true)
-            .build();
-        recoveries += runtime.expect("a runtime").block_on(check_seed(seed));
-    }
-=======
     let recoveries = kit::for_each_seed(SEEDS, check_seed);
->>>>>>> da6784c (simtest: a secondary under power cuts: fetch, replay and sync at once):simtest/tests/power_cuts/primary.rs
     println!("{recoveries} recoveries");
     assert!(recoveries > 0);
 }

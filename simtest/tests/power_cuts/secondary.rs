@@ -61,11 +61,22 @@ impl Source {
         let replica = replica(&life).await.expect("alpha has power");
         let limits = LoggerLimits {
             buffer_bytes_max: 20 << 10,
-            ahead: storage::AheadOptions { ahead_bytes: 0, ..Default::default() },
+            ahead: storage::AheadOptions {
+                ahead_bytes: 0,
+                ..Default::default()
+            },
             ..LoggerLimits::default()
         };
-        let job = LoggerJob { log: log(1), pred: None, replica, size: SIZE as u64, limits };
-        let logger = start_logger(job, life.site.clone()).await.expect("alpha has power");
+        let job = LoggerJob {
+            log: log(1),
+            pred: None,
+            replica,
+            size: SIZE as u64,
+            limits,
+        };
+        let logger = start_logger(job, life.site.clone())
+            .await
+            .expect("alpha has power");
         let (shelf, source) = (life.site.shelf.clone(), logger.sync_source());
         let stock: Arc<dyn Stock> = Arc::new(SourceStock { shelf, source });
         let ports = life.site.ports.clone();
@@ -76,7 +87,13 @@ impl Source {
         });
         let (device, chance) = (logger.device(), Prng::new(seed, "application"));
         let images = vec![(0, vec![0; SIZE])];
-        Source { _life: life, logger, device, chance, images }
+        Source {
+            _life: life,
+            logger,
+            device,
+            chance,
+            images,
+        }
     }
 
     async fn write_some(&mut self) {
@@ -84,18 +101,29 @@ impl Source {
             let at = self.chance.below(SIZE as u64 - 1);
             let len = self.chance.between(1, (SIZE as u64 - at).min(6000));
             let (end, mut image) = self.images.last().expect("never empty").clone();
-            let (range, record) = (at as usize..(at + len) as usize, 64 + len.next_multiple_of(8));
+            let (range, record) = (
+                at as usize..(at + len) as usize,
+                64 + len.next_multiple_of(8),
+            );
             if self.chance.chance(150) {
                 image[range].fill(0);
                 // What was asked for happens, even when nobody waits for the answer.
                 self.images.push((end + 64, image));
-                self.device.zero(at, len, false, true).wait().await.expect("alpha has power");
+                self.device
+                    .zero(at, len, false, true)
+                    .wait()
+                    .await
+                    .expect("alpha has power");
             } else {
                 let value = self.chance.u64() as u8;
                 image[range].fill(value);
                 let bytes = vec![value; len as usize].into();
                 self.images.push((end + record, image));
-                self.device.write(at, bytes, false).wait().await.expect("alpha has power");
+                self.device
+                    .write(at, bytes, false)
+                    .wait()
+                    .await
+                    .expect("alpha has power");
             }
         }
         tokio::time::sleep(Duration::from_millis(self.chance.below(120))).await;
@@ -124,16 +152,30 @@ impl Target {
         fs.make_disk(Path::new("/disk"), SIZE as u64);
         let store = Store::new(fs.clone(), Prng::new(seed, "keys of beta"));
         let (chance, net) = (Prng::new(seed, "power of beta"), net.clone());
-        Target { seed, fs, store, chance, net, began, consistent: 0 }
+        Target {
+            seed,
+            fs,
+            store,
+            chance,
+            net,
+            began,
+            consistent: 0,
+        }
     }
 
     fn replay_pos(&self) -> ReplayPos {
         let stored = self.store.get(&key::replay(&res(), &beta()));
-        stored.unwrap_or(ReplayPos { log: log(1), offset: 0, dirty: 0 })
+        stored.unwrap_or(ReplayPos {
+            log: log(1),
+            offset: 0,
+            dirty: 0,
+        })
     }
 
     fn synced(&self) -> u64 {
-        self.store.get(&key::syncstatus(&res(), &beta())).unwrap_or(0)
+        self.store
+            .get(&key::syncstatus(&res(), &beta()))
+            .unwrap_or(0)
     }
 
     /// What `view` calls consistent.
@@ -144,7 +186,14 @@ impl Target {
     }
 
     async fn begin(&self) -> Option<Life> {
-        kit::begin(beta(), self.seed, self.began, &self.store, self.net.port(&beta())).await
+        kit::begin(
+            beta(),
+            self.seed,
+            self.began,
+            &self.store,
+            self.net.port(&beta()),
+        )
+        .await
     }
 
     /// Replays what may be on the disk already, and nothing else.
@@ -161,15 +210,23 @@ impl Target {
             bound: Bound::UpTo(pos.offset + pos.dirty),
         };
         let site = life.site.clone();
-        let mut running = Running::spawn(job.first_progress(), |stop, progress| replay(job, site, stop, progress));
+        let mut running = Running::spawn(job.first_progress(), |stop, progress| {
+            replay(job, site, stop, progress)
+        });
         match running.ended().await {
-            Ended::Reached(at) => assert_eq!(at.offset, pos.dirty_end().offset, "seed {}", self.seed),
+            Ended::Reached(at) => {
+                assert_eq!(at.offset, pos.dirty_end().offset, "seed {}", self.seed)
+            }
             _ if self.fs.is_off() => return None,
             other => panic!("seed {}: local replay ended: {other}", self.seed),
         }
         let disk = self.fs.read(Path::new("/disk")).expect("the disk is there");
         let expected = source.image_at(pos.offset + pos.dirty);
-        assert!(disk == expected, "seed {}: at {pos} the disk is no state of the device", self.seed);
+        assert!(
+            disk == expected,
+            "seed {}: at {pos} the disk is no state of the device",
+            self.seed
+        );
         self.consistent += 1;
         Some(())
     }
@@ -181,22 +238,44 @@ impl Target {
         loop {
             let site = life.site.clone();
             fetching.get_or_insert_with(|| {
-                let job = FetchJob { log: log(1), from: alpha(), pred: None, afresh: false };
+                let job = FetchJob {
+                    log: log(1),
+                    from: alpha(),
+                    pred: None,
+                    afresh: false,
+                };
                 let site = site.clone();
-                Running::spawn(job.first_progress(), |stop, progress| fetch(job, site, stop, progress))
+                Running::spawn(job.first_progress(), |stop, progress| {
+                    fetch(job, site, stop, progress)
+                })
             });
             if replaying.is_none() && life.site.shelf.state(&log(1)).is_some() {
                 let pos = self.replay_pos();
                 let dirty_end = pos.offset + pos.dirty;
                 let (replica, bound, start) = (replica.clone(), Bound::Follow, pos.offset);
-                let job = ReplayJob { log: pos.log, start, dirty_end, replica, bound };
+                let job = ReplayJob {
+                    log: pos.log,
+                    start,
+                    dirty_end,
+                    replica,
+                    bound,
+                };
                 let site = site.clone();
-                replaying = Some(Running::spawn(job.first_progress(), |stop, progress| replay(job, site, stop, progress)));
+                replaying = Some(Running::spawn(job.first_progress(), |stop, progress| {
+                    replay(job, site, stop, progress)
+                }));
             }
             if syncing.is_none() && self.synced() < SIZE as u64 {
-                let job = SyncJob { from: alpha(), start: self.synced(), size: SIZE as u64, replica: replica.clone() };
+                let job = SyncJob {
+                    from: alpha(),
+                    start: self.synced(),
+                    size: SIZE as u64,
+                    replica: replica.clone(),
+                };
                 let site = site.clone();
-                syncing = Some(Running::spawn(job.first_progress(), |stop, progress| sync(job, site, stop, progress)));
+                syncing = Some(Running::spawn(job.first_progress(), |stop, progress| {
+                    sync(job, site, stop, progress)
+                }));
             }
             tokio::time::sleep(Duration::from_millis(20)).await;
             fetching = fetching.filter(|running| !running.is_finished());
@@ -253,8 +332,15 @@ async fn check_seed(seed: u64) -> u64 {
             disk.flush()
         })
         .expect("beta has power");
-    let start = (key::replay(&res(), &beta()), Some(format!("{},0,0", log(1))));
-    target.store.commit(vec![start]).await.expect("beta has power");
+    let start = (
+        key::replay(&res(), &beta()),
+        Some(format!("{},0,0", log(1))),
+    );
+    target
+        .store
+        .commit(vec![start])
+        .await
+        .expect("beta has power");
     for _ in 0..LIVES {
         let life = tokio::time::timeout(Duration::from_secs(3600), target.one_life(&mut source));
         assert!(life.await.is_ok(), "seed {seed}: a life hangs");
@@ -263,10 +349,20 @@ async fn check_seed(seed: u64) -> u64 {
     source.device.flush().wait().await.expect("alpha has power");
     let (end, image) = source.images.last().expect("never empty").clone();
     let life = target.begin().await.expect("beta has power");
-    target.check_after_cut(&life, &source).await.expect("beta has power");
+    target
+        .check_after_cut(&life, &source)
+        .await
+        .expect("beta has power");
     let caught_up = tokio::time::timeout(Duration::from_secs(3600), target.follow(&life, end));
-    assert!(caught_up.await.is_ok(), "seed {seed}: never catches up, is at {}", target.replay_pos());
-    assert!(target.fs.read(Path::new("/disk")).as_ref() == Some(&image), "seed {seed}: the disks differ");
+    assert!(
+        caught_up.await.is_ok(),
+        "seed {seed}: never catches up, is at {}",
+        target.replay_pos()
+    );
+    assert!(
+        target.fs.read(Path::new("/disk")).as_ref() == Some(&image),
+        "seed {seed}: the disks differ"
+    );
     drop(source.logger);
     target.consistent
 }
