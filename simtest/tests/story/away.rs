@@ -14,7 +14,7 @@ fn a_secondary_that_was_away_for_long_finds_all_the_logs_it_needs() {
         pair(w, DEVICE_BYTES).await;
         w.run_for(seconds(10)).await;
         w.stop("beta").await;
-        w.run_for(minutes(10)).await;
+        w.run_for(minutes(4)).await;
         w.start("beta").await.expect("starts again");
         w.must_be_equal("data", &["alpha", "beta"]).await;
     });

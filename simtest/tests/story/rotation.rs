@@ -8,7 +8,7 @@ use crate::story::{minutes, pair, seconds, story};
 
 #[test]
 fn a_power_cut_at_any_call_of_a_rotation_loses_nothing() {
-    for calls in (0..40).step_by(3) {
+    for calls in (0..40).step_by(6) {
         story(1000 + calls, async |w| {
             let app = pair(w, DEVICE_BYTES).await;
             w.run_for(seconds(5)).await;
