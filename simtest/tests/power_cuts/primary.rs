@@ -149,15 +149,16 @@ impl World {
             self.one_request(&device).await?;
         }
         if self.chance.chance(300)
-            && let Ended::Done(_) = logger.stop().await {
-                self.model.promised = self.model.images.len() - 1;
-                let disk = self.fs.read_durable(Path::new("/disk")).expect("there");
-                assert!(
-                    Some(&disk) == self.model.images.last(),
-                    "seed {}: released, but not all durable",
-                    self.seed
-                );
-            }
+            && let Ended::Done(_) = logger.stop().await
+        {
+            self.model.promised = self.model.images.len() - 1;
+            let disk = self.fs.read_durable(Path::new("/disk")).expect("there");
+            assert!(
+                Some(&disk) == self.model.images.last(),
+                "seed {}: released, but not all durable",
+                self.seed
+            );
+        }
         Some(())
     }
 

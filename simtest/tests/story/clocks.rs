@@ -10,17 +10,27 @@ const CENTURIES_NS: i64 = 277 * 365 * 86_400 * 1_000_000_000;
 #[test]
 fn a_clock_far_in_the_future_blocks_nobody_else() {
     story(1400, async |w| {
-        w.cluster(&["alpha", "beta", "gamma"]).await.expect("cluster");
-        w.resource("data", DEVICE_BYTES, &["alpha", "beta", "gamma"]).await;
+        w.cluster(&["alpha", "beta", "gamma"])
+            .await
+            .expect("cluster");
+        w.resource("data", DEVICE_BYTES, &["alpha", "beta", "gamma"])
+            .await;
         let app = w.app("data", DEVICE_BYTES);
         app.work();
-        w.up_to_date("gamma", "data", minutes(5)).await.expect("up to date");
+        w.up_to_date("gamma", "data", minutes(5))
+            .await
+            .expect("up to date");
         w.host("beta").clock.set_skew_ns(CENTURIES_NS);
         w.run_for(seconds(30)).await;
         let before = app.counts().changes;
         w.run_for(seconds(20)).await;
-        assert!(app.counts().changes > before, "the application does not notice");
-        w.up_to_date("gamma", "data", minutes(2)).await.expect("up to date");
+        assert!(
+            app.counts().changes > before,
+            "the application does not notice"
+        );
+        w.up_to_date("gamma", "data", minutes(2))
+            .await
+            .expect("up to date");
         w.must_be_equal("data", &["alpha", "gamma"]).await;
     });
 }
