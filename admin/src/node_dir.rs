@@ -48,7 +48,12 @@ pub fn open(options: &mut Options, words: &[String]) -> Result<Opened, Refusal> 
             said: become_member(options, words),
         });
     }
-    match SocketDaemon::connect(&options.dir) {
+    let connect = if only_reads(command) {
+        SocketDaemon::connect
+    } else {
+        SocketDaemon::connect_soon
+    };
+    match connect(&options.dir) {
         Ok(mut daemon) => {
             let real_host = daemon.host()?;
             Ok(Opened::Ready {

@@ -35,7 +35,7 @@ pub fn tree(dir: &Path, what: TreeWhat) -> Result<bool, Refusal> {
 
 /// `mars cluster token`
 pub fn token(dir: &Path, ttl_s: u64, uses: u32, as_json: bool) -> Result<bool, Refusal> {
-    let mut daemon = SocketDaemon::connect(dir)?;
+    let mut daemon = SocketDaemon::connect_soon(dir)?;
     match daemon.ask(&Request::Token { ttl_s, uses })? {
         Answer::Token { token } if as_json => {
             print(json!({ "token": token, "ttl_s": ttl_s, "uses": uses }).to_string())
@@ -112,7 +112,7 @@ fn object(path: &str, item: &Item) -> serde_json::Value {
 
 fn set(dir: &Path, path: &str, value: &str, as_json: bool) -> Result<bool, Refusal> {
     let path = stored(path).to_owned();
-    let mut daemon = SocketDaemon::connect(dir)?;
+    let mut daemon = SocketDaemon::connect_soon(dir)?;
     let change = Change {
         path: path.clone(),
         value: value.to_owned(),
@@ -168,7 +168,7 @@ fn names(tree: &Snapshot, below: &str, as_json: bool) -> Result<bool, Refusal> {
 
 fn watch(dir: &Path, prefix: &str, as_json: bool) -> Result<bool, Refusal> {
     let prefix = stored(prefix).to_owned();
-    let mut daemon = SocketDaemon::connect(dir)?;
+    let mut daemon = SocketDaemon::connect_soon(dir)?;
     let known = match daemon.ask(&Request::WaitChange {
         generation: 0,
         timeout_ms: 0,
@@ -209,7 +209,7 @@ fn watched_line(entry: &EntryText, as_json: bool) -> String {
 
 fn stat(dir: &Path, path: &str, as_json: bool) -> Result<bool, Refusal> {
     let path = stored(path).to_owned();
-    let mut daemon = SocketDaemon::connect(dir)?;
+    let mut daemon = SocketDaemon::connect_soon(dir)?;
     let entry = match daemon.ask(&Request::Stat { path })? {
         Answer::Entry { entry: Some(entry) } => entry,
         Answer::Entry { entry: None } => return Ok(false),

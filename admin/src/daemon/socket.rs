@@ -19,6 +19,12 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 /// Pause after a change before the tree is read again: changes come in bursts.
 const BURST: Duration = Duration::from_millis(5);
 
+/// How long a command waits for a daemon that was started just before it (a shell has put it into the background, and reads on).
+const STARTS_WITHIN: Duration = Duration::from_secs(3);
+
+/// Pause between two looks for it.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
 /// See the module header.
 pub struct SocketDaemon {
     client: ControlClient,
@@ -43,6 +49,27 @@ impl SocketDaemon {
             generation: 0,
             began: Instant::now(),
         })
+    }
+
+    /// Like [`SocketDaemon::connect`], for what cannot be done without the daemon: one that is just starting is waited for,
+    /// at most [`STARTS_WITHIN`], when `dir` belongs to a member of a cluster.
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "an operator's patience is real time"
+    )]
+    pub fn connect_soon(dir: &Path) -> Result<SocketDaemon, DaemonError> {
+        let asked = Instant::now();
+        let prepared = dir.join("pki").is_dir();
+        loop {
+            match SocketDaemon::connect(dir) {
+                Err(DaemonError::NotRunning { .. })
+                    if prepared && asked.elapsed() < STARTS_WITHIN =>
+                {
+                    std::thread::sleep(LOOK_EVERY);
+                }
+                found => return found,
+            }
+        }
     }
 
     /// The name of the host this daemon runs for.
