@@ -53,7 +53,7 @@ pub fn parse(args: &[String]) -> Result<Parsed, ArgError> {
     let mut hosts: Vec<(usize, String)> = Vec::new();
     let mut tree_file_at = None;
     for (at, word) in args.iter().enumerate() {
-        if !word.starts_with('-') || word == "-" {
+        if !word.starts_with('-') {
             parsed.words.push(word.clone());
             parsed.words_at.push(at);
             continue;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use crate::ping::{self, Scope};
 use crate::session::{Refusal, Session, of, refuse};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, Time};
 use crate::split_brain::Point;
 
 /// Rounds of [`not_primary`] with and without `--force`.
@@ -157,7 +157,8 @@ pub fn sync_startable(s: &Session<'_>, res: &str, command: &str) -> Result<(), R
             "Cannot execute '{command}' because noone is designated as primary."
         ));
     };
-    if has_emergency(&s.tree, res, &primary) {
+    // The primary has nothing to copy from itself.
+    if primary != s.host && has_emergency(&s.tree, res, &primary) {
         return refuse(format!(
             "Cannot execute '{command}' because the primary '{primary}' is in emergency mode."
         ));
@@ -258,6 +259,53 @@ pub fn primary_has_room(s: &mut Session<'_>, res: &str, primary: &str) -> Result
         "primary '{primary}' is in emergency mode: free some space there first"
     ));
     Ok(())
+}
+
+/// The version of the key tree this program understands.
+pub const TREE_VERSION: &str = "0.1";
+
+/// The daemon has to speak of the same sort of tree. Commands on the cluster as a whole, and `cat`, look no further.
+pub fn tree_version(s: &mut Session<'_>) -> Result<(), Refusal> {
+    let found = s.text(&format!("actual-{}/tree", s.real_host));
+    let exempt = s.command.contains("cluster") || s.command.contains("cat");
+    if found.is_empty() || found == TREE_VERSION || exempt {
+        return Ok(());
+    }
+    s.warn(format!(
+        "the daemon has a key tree of version '{found}', this program understands '{TREE_VERSION}'"
+    ));
+    let number = |text: &str| text.trim().parse::<f64>().unwrap_or(0.0);
+    let (theirs, ours) = (number(&found), number(TREE_VERSION));
+    if theirs > ours {
+        return refuse("this program is older than the daemon: use the one that came with it");
+    }
+    if ours.floor() > theirs.floor() + 1.0 {
+        return refuse("this program is much newer than the daemon: update the daemon first");
+    }
+    Ok(())
+}
+
+/// Whoever has lost the address has left the cluster, perhaps without knowing.
+pub fn deleted_addresses(s: &mut Session<'_>) {
+    let is_old = |at: Time| !at.is_recent(s.tree.now, s.options.window);
+    let gone: Vec<String> = s
+        .tree
+        .with_prefix("ips/ip-")
+        .filter(|(_, item)| !item.is_live() && is_old(item.time()))
+        .map(|(path, _)| path["ips/ip-".len()..].to_owned())
+        .collect();
+    for host in gone {
+        if host == s.host {
+            s.warn(format!(
+                "IMPORTANT: the address of this host, /mars/ips/ip-{host}, has been deleted"
+            ));
+            s.warn("IMPORTANT: it does not belong to the cluster any more, and others do not talk to it");
+        } else {
+            s.hint(format!(
+                "the address of host '{host}' has been deleted: it has left the cluster"
+            ));
+        }
+    }
 }
 
 /// Name of a resource, host or device. `reserved` words are refused unless forced.

@@ -32,8 +32,7 @@ pub fn pass(s: &mut Session<'_>, verb: &Verb, name: &str) -> Result<Option<Strin
 pub fn announce(s: &mut Session<'_>, name: &str) {
     let is_member = s.tree.live(&of(name, format!("data-{}", s.host))).is_some();
     let kind = if is_member { "resource" } else { "guest" };
-    let words = ["view-default-resource".to_owned(), name.to_owned()];
-    let text = view::run(&s.tree, &s.options, &words).stdout;
+    let text = view::default_resource(&s.tree, name, &s.options);
     s.say(format!("--------- {kind} {}", text.trim_end()));
 }
 

@@ -20,6 +20,7 @@ use crate::node_dir;
 use crate::parallel::{self, Again};
 use crate::phases::{self, Targets};
 use crate::session::{Refusal, Session, refuse};
+use crate::state_dir;
 use crate::syslog::Logged;
 use crate::verb::logs::MARSADM_VERSION;
 use crate::verbs::{self, Takes, Verb};
@@ -52,6 +53,11 @@ fn run_on_node(words: &[String], console: &mut dyn Console) -> u32 {
         Ok(parsed) => parsed,
         Err(exit) => return exit,
     };
+    if parsed.options.tree_file.is_none() {
+        for warning in state_dir::repair(&parsed.options.dir) {
+            console.err(&format!("WARNING: {warning}\n"));
+        }
+    }
     match node_dir::open(&mut parsed.options, &parsed.words) {
         Ok(node_dir::Opened::Ready {
             mut daemon,
@@ -231,7 +237,11 @@ fn command(s: &mut Session<'_>, parsed: &Parsed) -> Result<(), Refusal> {
     }
     let name = parsed.words[0].clone();
     s.command = name.clone();
+    check::tree_version(s)?;
+    check::deleted_addresses(s);
     if is_view(&name) {
+        names_are_sound(s, parsed.words.get(1))?;
+        warn_of_force(s);
         return view_command(s, parsed);
     }
     let Some(verb) = verbs::find(&name) else {
@@ -242,9 +252,7 @@ fn command(s: &mut Session<'_>, parsed: &Parsed) -> Result<(), Refusal> {
     }
     must_have_cluster(s, &name)?;
     let targets = targets(s, verb, &parsed.words[1..])?;
-    if s.forced() {
-        s.warn("Using FORCE option -- hopefully you know what you are doing!");
-    }
+    warn_of_force(s);
     match (s.options.parallel, s.daemon.program()) {
         (Some(limit), Some(program)) if targets.names.len() > 1 => {
             let selector_at = parsed
@@ -262,6 +270,21 @@ fn command(s: &mut Session<'_>, parsed: &Parsed) -> Result<(), Refusal> {
         }
         _ => phases::run(s, verb, targets),
     }
+}
+
+fn warn_of_force(s: &mut Session<'_>) {
+    if s.forced() {
+        s.warn("Using FORCE option -- hopefully you know what you are doing!");
+    }
+}
+
+/// One name, a comma list, `all`, or nothing.
+fn names_are_sound(s: &mut Session<'_>, selector: Option<&String>) -> Result<(), Refusal> {
+    let names = selector.into_iter().flat_map(|text| text.split(','));
+    for name in names.filter(|name| !name.is_empty() && *name != "all") {
+        check::identifier(s, name)?;
+    }
+    Ok(())
 }
 
 fn acts_for_other(s: &mut Session<'_>) -> Result<(), Refusal> {
@@ -338,11 +361,23 @@ fn targets(s: &mut Session<'_>, verb: &Verb, words: &[String]) -> Result<Targets
     let first = words.first().map(String::as_str);
     s.args = words.to_vec();
     match verb.takes {
+        Takes::Peer if verb.name == "merge-cluster-check" => {
+            return Ok(one(first.unwrap_or_default()));
+        }
         Takes::Peer => return Ok(one("undefined")),
-        // The original names the first word of `set-link` where others have a resource.
-        Takes::SomeWords if verb.name == "set-link" => return Ok(one(first.unwrap_or_default())),
+        // The original names the first word of these where others have a resource.
+        Takes::SomeWords if matches!(verb.name, "set-link" | "get-link") => {
+            return Ok(one(first.unwrap_or_default()));
+        }
         Takes::Words | Takes::SomeWords | Takes::Value => return Ok(one("")),
         Takes::ResourcesOrNone if first.is_none() => return Ok(one("")),
+        // These look at all resources by themselves.
+        Takes::ResourcesOrAll
+            if matches!(verb.name, "show" | "show-errors")
+                && matches!(first, None | Some("all")) =>
+        {
+            return Ok(one(""));
+        }
         Takes::Resources | Takes::OneResource | Takes::ResourcesOrAll | Takes::ResourcesOrNone => {}
     }
     s.args = words.get(1..).unwrap_or_default().to_vec();
@@ -352,8 +387,11 @@ fn targets(s: &mut Session<'_>, verb: &Verb, words: &[String]) -> Result<Targets
 fn select(s: &mut Session<'_>, verb: &Verb, selector: &str) -> Result<Targets, Refusal> {
     if selector != "all" {
         let mut names: Vec<String> = selector.split(',').map(str::to_owned).collect();
-        for name in &names {
-            check::identifier(s, name)?;
+        // The original does not look at the name here.
+        if !verb.name.ends_with("-list") {
+            for name in &names {
+                check::identifier(s, name)?;
+            }
         }
         let is_list = names.len() > 1;
         if is_list && verb.takes == Takes::OneResource {

@@ -9,6 +9,7 @@
 use std::time::Duration;
 
 use crate::gate;
+use crate::hooks;
 use crate::session::{Refusal, Session, refuse};
 use crate::verbs::{Body, Verb};
 
@@ -126,6 +127,9 @@ pub fn run(s: &mut Session<'_>, verb: &Verb, targets: Targets) -> Result<(), Ref
         phase_nr: 0,
         gated: Vec::new(),
     };
+    if runner.targets.is_list {
+        hooks::run(s, verb, "hook-all-pre", "all")?;
+    }
     match verb.body {
         Body::Once(run) => runner.run_phase(s, &each("", run))?,
         Body::Phases(phases) => {
@@ -137,6 +141,7 @@ pub fn run(s: &mut Session<'_>, verb: &Verb, targets: Targets) -> Result<(), Ref
             }
         }
     }
+    runner.run_post_hooks(s)?;
     if had_targets > 1 && runner.targets.names.is_empty() {
         return refuse("all resources have errors");
     }
@@ -144,6 +149,18 @@ pub fn run(s: &mut Session<'_>, verb: &Verb, targets: Targets) -> Result<(), Ref
 }
 
 impl Runner<'_> {
+    fn run_post_hooks(&mut self, s: &mut Session<'_>) -> Result<(), Refusal> {
+        for name in self.targets.names.clone() {
+            if let Err(refusal) = hooks::run(s, self.verb, "hook-post", &name) {
+                self.fail(s, &name, &refusal);
+            }
+        }
+        match self.targets.is_list {
+            true => hooks::run(s, self.verb, "hook-all-post", "all"),
+            false => Ok(()),
+        }
+    }
+
     fn run_phase(&mut self, s: &mut Session<'_>, phase: &Phase) -> Result<(), Refusal> {
         self.headline(s, phase)?;
         match phase.how {
@@ -155,7 +172,7 @@ impl Runner<'_> {
                 (phase.run)(s, &only)?;
             }
             How::Each => {
-                self.round(s, phase, &mut Vec::new());
+                self.round(s, phase, &mut Vec::new())?;
             }
             How::Repeat => self.repeat(s, phase)?,
         }
@@ -189,7 +206,12 @@ impl Runner<'_> {
     }
 
     /// One turn over all resources. Those which are not yet done are put into `waiting`; those which failed are dropped.
-    fn round(&mut self, s: &mut Session<'_>, phase: &Phase, waiting: &mut Vec<String>) {
+    fn round(
+        &mut self,
+        s: &mut Session<'_>,
+        phase: &Phase,
+        waiting: &mut Vec<String>,
+    ) -> Result<(), Refusal> {
         for name in self.targets.names.clone() {
             if self.targets.is_list && self.announces(s) {
                 gate::announce(s, &name);
@@ -197,9 +219,31 @@ impl Runner<'_> {
             match self.step(s, phase, &name) {
                 Ok(Progress::Done) => {}
                 Ok(Progress::NotYet) => waiting.push(name),
-                Err(refusal) => self.fail(s, &name, &refusal),
+                Err(refusal) => self.drop_out(s, phase, &name, refusal)?,
             }
         }
+        Ok(())
+    }
+
+    /// A resource was refused. In a repeated phase its earlier phases are undone; there the refusal of a single resource ends the
+    /// command without the line `FAILURE`.
+    fn drop_out(
+        &mut self,
+        s: &mut Session<'_>,
+        phase: &Phase,
+        name: &str,
+        refusal: Refusal,
+    ) -> Result<(), Refusal> {
+        let ends_all = phase.how == How::Repeat && !self.targets.is_list;
+        s.release(true);
+        s.drop_queue();
+        if !ends_all {
+            self.fail(s, name, &refusal);
+        }
+        if let Some(give_up) = phase.give_up {
+            give_up(s, name)?;
+        }
+        if ends_all { Err(refusal) } else { Ok(()) }
     }
 
     fn announces(&self, s: &Session<'_>) -> bool {
@@ -213,6 +257,7 @@ impl Runner<'_> {
                 self.rename(name, &real);
                 return self.step(s, phase, &real);
             }
+            hooks::run(s, self.verb, "hook-pre", name)?;
         }
         if s.options.error_injection_phase == self.phase_nr {
             let cmd = s.command.clone();
@@ -241,8 +286,6 @@ impl Runner<'_> {
     }
 
     fn fail(&mut self, s: &mut Session<'_>, name: &str, refusal: &Refusal) {
-        s.release(true);
-        s.drop_queue();
         s.dying(refusal);
         s.say(format!("FAILURE cmd='{}' res='{name}'", s.command));
         s.errors += 1;
@@ -254,7 +297,7 @@ impl Runner<'_> {
         let mut spoken = began;
         loop {
             let mut waiting = Vec::new();
-            self.round(s, phase, &mut waiting);
+            self.round(s, phase, &mut waiting)?;
             s.release(waiting.is_empty());
             s.flush()?;
             if waiting.is_empty() {

@@ -19,6 +19,7 @@ const DIFFERENT: &[(&str, &str)] = &[
     ("leave-resource", "no directories"),
     ("delete-resource", "no directories"),
     ("resize", "size of the device"),
+    ("show-errors", "show-errors"),
     ("log-purge-all", "young logs are not purged"),
     ("cron", "tombstones"),
     ("link-purge-all", "tombstones"),

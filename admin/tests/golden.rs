@@ -1,4 +1,4 @@
-//! Golden scripts of everything that is read: `view` and `mars-status`. Text in, text out.
+//! Golden scripts of `view`, `mars-status` and `marsadm` on a saved tree. Text in, text out.
 //!
 //! ```text
 //! # comment
@@ -11,10 +11,12 @@
 //! mount DEVICE PATH              something is mounted, as ext4 with rw,noatime
 //! fact NAME VALUE                for mars-status
 //! worker RESOURCE NAME STATE     for mars-status
-//! $ COMMAND [~ TEXT]             run it: `view…`, `prettyprint-…`, `mars-status …`; with `~` only lines holding TEXT
+//! disk PATH BYTES                an underlying disk for `marsadm`
+//! $ COMMAND [~ TEXT]             run it: `view…`, `prettyprint-…`, `mars-status …`, `marsadm …`; with `~` only lines holding TEXT
 //! | line of stdout
 //! ! line of stderr
 //! = exit code, unless 0
+//! > + key, value and type of what `marsadm` has changed, with its stamp unless that is the present time; - what it has forgotten
 //! ```
 //!
 //! `UPDATE_GOLDEN=1 cargo test -p admin --test golden` writes what is printed now into the scripts.
@@ -22,6 +24,9 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use admin::console::Recorder;
+use admin::daemon::offline::OfflineDaemon;
+use admin::marsadm;
 use admin::options::Options;
 use admin::output::Output;
 use admin::snapshot::{Item, Kind, Snapshot, Time};
@@ -31,11 +36,15 @@ use jiff::tz::TimeZone;
 
 const NOW: u64 = 1_714_557_600;
 
+/// In front of lines which tell a change; nothing that is printed begins so.
+const CHANGED: char = '\u{1}';
+
 /// The state of a script while it runs.
 struct Script {
     dir: PathBuf,
     tree: Snapshot,
     env: Environment,
+    disks: BTreeMap<String, u64>,
 }
 
 impl Script {
@@ -47,6 +56,7 @@ impl Script {
                 let text = std::fs::read_to_string(path).expect("tree of the script");
                 self.tree = Snapshot::default();
                 self.env = Environment::default();
+                self.disks.clear();
                 self.tree.daemon_runs = true;
                 self.tree.now = Time::from_secs(NOW);
                 text.lines().for_each(|line| self.directive(line));
@@ -59,6 +69,11 @@ impl Script {
             "mount" => {
                 let (device, path) = rest.split_once(' ').expect("mount DEVICE PATH");
                 self.env.mounts.insert(device.to_owned(), path.to_owned());
+            }
+            "disk" => {
+                let (path, bytes) = rest.split_once(' ').expect("disk PATH BYTES");
+                let bytes = bytes.parse().expect("bytes");
+                self.disks.insert(path.to_owned(), bytes);
             }
             "fact" => {
                 let (name, value) = rest.split_once(' ').expect("fact NAME VALUE");
@@ -104,6 +119,9 @@ impl Script {
 
     fn run(&self, command: &str) -> Output {
         let mut words = shell_words(command);
+        if words[0] == "marsadm" {
+            return self.marsadm(&words[1..]);
+        }
         if words[0] == "mars-status" {
             let options = StatusOptions::parse(&words[1..]).expect("options of the script");
             let paint = Paint { on: false };
@@ -114,6 +132,24 @@ impl Script {
         let mut here = view::Surroundings::none();
         here.mounts = self.mounts();
         view::evaluate(&self.tree, &options, &here, &words).output
+    }
+}
+
+impl Script {
+    /// What changed comes behind the text on stdout, marked for [`shown`].
+    fn marsadm(&self, words: &[String]) -> Output {
+        let mut daemon = OfflineDaemon::new(self.tree.clone());
+        daemon.disks.clone_from(&self.disks);
+        let mut console = Recorder::default();
+        let exit = marsadm::run(words, &self.tree.host, &mut daemon, &mut console);
+        let mut said = console.0;
+        said.exit = i32::try_from(exit).expect("a small number");
+        let now = format!("\t{NOW}.000000000");
+        for line in daemon.delta().lines() {
+            said.stdout
+                .push_str(&format!("{CHANGED}{}\n", line.replacen(&now, "", 1)));
+        }
+        said
     }
 }
 
@@ -162,10 +198,17 @@ fn shown(out: &Output) -> String {
             text.push('\n');
         }
     };
-    add('|', &out.stdout);
+    let (changes, stdout): (Vec<&str>, Vec<&str>) = out
+        .stdout
+        .lines()
+        .partition(|line| line.starts_with(CHANGED));
+    add('|', &stdout.join("\n"));
     add('!', &out.stderr);
     if out.exit != 0 {
         text.push_str(&format!("= {}\n", out.exit));
+    }
+    for change in changes {
+        text.push_str(&format!("> {}\n", change.trim_start_matches(CHANGED)));
     }
     text
 }
@@ -178,10 +221,11 @@ fn rerun(path: &Path) -> String {
         dir: dir.to_owned(),
         tree: Snapshot::default(),
         env: Environment::default(),
+        disks: BTreeMap::new(),
     };
     let mut now = String::new();
     for line in text.lines() {
-        if line.starts_with(['|', '!', '=']) {
+        if line.starts_with(['|', '!', '=', '>']) {
             continue;
         }
         now.push_str(line);
@@ -233,6 +277,11 @@ fn first_difference(want: &str, have: &str) -> String {
 #[test]
 fn view_prints_what_its_scripts_say() {
     check_scripts("view");
+}
+
+#[test]
+fn marsadm_says_and_changes_what_its_scripts_say() {
+    check_scripts("command");
 }
 
 #[test]

@@ -27,6 +27,7 @@ pub use options::{OptionError, StatusOptions, USAGE};
 pub use paint::Paint;
 pub use report::{Note, Report, Tag};
 
+use crate::check::TREE_VERSION;
 use crate::output::Output;
 use crate::snapshot::Snapshot;
 use crate::verb::logs::MARSADM_VERSION;
@@ -35,9 +36,6 @@ use render::Versions;
 
 /// The limit below which a host stops, when the daemon does not tell it: 2 GiB in KiB.
 const SPACE_LIMIT_KIB: u64 = 2 << 20;
-
-/// The version of the key tree that is understood here.
-const TREE_VERSION: &str = "0.1";
 
 /// One report.
 pub fn run(

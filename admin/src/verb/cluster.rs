@@ -100,29 +100,50 @@ pub fn leave(s: &mut Session<'_>, _res: &str) -> Step {
     }) {
         s.refuse_unless_forced("I am member of some resources")?;
     }
-    if !s.forced() {
-        ping::peers(s, Scope::Everybody, "*")?;
-    }
-    let own: Vec<String> = s
-        .tree
-        .with_prefix("actual-")
-        .filter(|(path, item)| {
-            item.is_live()
-                && (path.starts_with(&format!("actual-{host}/"))
-                    || path.ends_with(&format!("-{host}")))
-        })
-        .map(|(path, _)| path.to_owned())
-        .collect();
-    for key in own {
-        s.delete(key);
-    }
+    ask_unless_forced(s)?;
+    delete_named(s);
     s.delete(format!("ips/ip-{host}"));
     s.flush()?;
-    if !s.forced() {
-        ping::peers(s, Scope::Everybody, "*")?;
-    }
+    ask_unless_forced(s)?;
+    delete_named(s);
     s.delete(format!("todo-global/deleted-{host}"));
+    s.flush()?;
+    ask_unless_forced(s)?;
+    let left: Vec<String> = named_after_host(s, &["todo-", "actual-"], 2);
+    if !left.is_empty() {
+        s.forget(&left)?;
+    }
     Ok(Progress::Done)
+}
+
+fn ask_unless_forced(s: &mut Session<'_>) -> Result<(), Refusal> {
+    if s.forced() {
+        return Ok(());
+    }
+    ping::peers(s, Scope::Everybody, "*")
+}
+
+/// What the indicators of all hosts say about the host that leaves.
+fn delete_named(s: &mut Session<'_>) {
+    let keys = named_after_host(s, &["actual-"], 1);
+    for key in keys {
+        if s.tree.live(&key).is_some() {
+            s.delete(key);
+        }
+    }
+}
+
+/// Keys named after the host acted for, right inside directories with such beginnings, so many levels deep.
+fn named_after_host(s: &Session<'_>, dirs: &[&str], levels: usize) -> Vec<String> {
+    let suffix = format!("-{}", s.host);
+    let is_meant = |path: &&String| {
+        let mut parts = path.rsplit('/');
+        let (name, dir) = (parts.next(), parts.next());
+        name.is_some_and(|name| name.ends_with(&suffix))
+            && dir.is_some_and(|dir| dirs.iter().any(|start| dir.starts_with(start)))
+            && path.matches('/').count() <= levels
+    };
+    s.tree.entries.keys().filter(is_meant).cloned().collect()
 }
 
 /// `create-uuid`

@@ -117,11 +117,6 @@ pub fn delete_keys(s: &mut Session<'_>, res: &str) -> Step {
     );
     hosts.sort();
     hosts.dedup();
-    hosts.retain(|host| {
-        ["data", "replay"]
-            .iter()
-            .any(|key| s.tree.live(&of(res, format!("{key}-{host}"))).is_some())
-    });
     if !hosts.is_empty() {
         let names = hosts.join(",");
         if !s.forced() {

@@ -4,10 +4,11 @@
 //!
 //! Manual: "Expert commands".
 
-use jiff::{Timestamp, tz::TimeZone};
+use jiff::tz::TimeZone;
 
 use crate::phases::{Progress, Step};
 use crate::session::{Refusal, Session, refuse, shown};
+use crate::view;
 
 /// `set-link VALUE PATH [VALUE PATH …]`. The order of a pair is turned when only its first word is a path.
 pub fn set(s: &mut Session<'_>, _res: &str) -> Step {
@@ -79,56 +80,31 @@ fn own_key(s: &mut Session<'_>, path: &str) -> Result<String, Refusal> {
     Ok(key.to_owned())
 }
 
-/// `cat FILE…`: keys and status files, with their times made readable.
+/// `cat FILE…`: keys and status files, with their times and error numbers made readable. Patterns of the shell are allowed.
 pub fn cat(s: &mut Session<'_>, _res: &str) -> Step {
     let paths = s.args.clone();
     if paths.is_empty() {
         return refuse("cat needs the path of a file as argument");
     }
     for path in paths {
-        let key = path.strip_prefix("/mars/").unwrap_or(&path).to_owned();
-        let text = match s.tree.live(&key) {
-            Some(value) => value
-                .strip_prefix("text:")
-                .unwrap_or(value)
-                .replace("\\n", "\n"),
-            None => match std::fs::read_to_string(&path) {
-                Ok(text) => text,
-                Err(e) => return refuse(format!("cannot open '{}' for reading: {e}", shown(&key))),
-            },
-        };
-        for line in text.lines() {
-            s.say(readable(line));
+        let found = view::find(&s.tree, &path);
+        // What matches nothing is read as it stands, as a shell does.
+        let found = if found.is_empty() { vec![path] } else { found };
+        for path in found {
+            for line in contents(s, &path)?.lines() {
+                s.say(view::readable(line, &TimeZone::system()));
+            }
         }
     }
     Ok(Progress::Done)
 }
 
-/// Times `SEC.NSEC` as local time, `error = -5` with its name.
-fn readable(line: &str) -> String {
-    let mut out = String::new();
-    let mut rest = line;
-    while let Some(at) = rest.find(|c: char| c.is_ascii_digit()) {
-        let (before, digits) = rest.split_at(at);
-        out.push_str(before);
-        let end = digits
-            .find(|c: char| !(c.is_ascii_digit() || c == '.'))
-            .unwrap_or(digits.len());
-        let (word, after) = digits.split_at(end);
-        out.push_str(&local_time(word).unwrap_or_else(|| word.to_owned()));
-        rest = after;
+fn contents(s: &Session<'_>, path: &str) -> Result<String, Refusal> {
+    let key = path.strip_prefix("/mars/").unwrap_or(path);
+    if let Some(value) = s.tree.live(key) {
+        let text = value.strip_prefix("text:").unwrap_or(value);
+        return Ok(text.replace("\\n", "\n"));
     }
-    out.push_str(rest);
-    out
-}
-
-fn local_time(word: &str) -> Option<String> {
-    let (sec, nsec) = word.split_once('.')?;
-    if sec.len() < 9 || nsec.len() != 9 {
-        return None;
-    }
-    let time = Timestamp::from_second(sec.parse().ok()?)
-        .ok()?
-        .to_zoned(TimeZone::system());
-    Some(format!("{}.{nsec}", time.strftime("%Y-%m-%d %H:%M:%S")))
+    let failed = |e| Refusal(format!("cannot open '{}' for reading: {e}", shown(key)));
+    std::fs::read_to_string(path).map_err(failed)
 }

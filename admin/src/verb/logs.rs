@@ -11,7 +11,7 @@ use crate::chain;
 use crate::check;
 use crate::daemon::Trigger;
 use crate::phases::{Progress, Step};
-use crate::session::{Session, of, refuse, shown};
+use crate::session::{Refusal, Session, of, refuse, shown};
 use crate::verb::purge;
 
 /// Version of the command line as it is published for the daemon and other hosts.
@@ -21,6 +21,9 @@ const BYTES_PER_LOGSIZE_UNIT: u64 = 1_000_000_000;
 
 /// Logs and links younger than this many windows are left alone.
 const YOUNG_WINDOWS: u64 = 2;
+
+/// The mark of a host that has left is forgotten after so many seconds.
+const LEFT_HOST_SECONDS: u64 = 3600;
 
 /// Pause of `cron` between rotating and deleting, so that secondaries can follow.
 const CRON_PAUSE: Duration = Duration::from_secs(7);
@@ -160,7 +163,27 @@ fn delete_up_to(s: &mut Session<'_>, res: &str, numbers_max: u64) -> Step {
         }
         s.delete(key);
     }
+    forget_left_hosts(s)?;
     Ok(Progress::Done)
+}
+
+/// What hosts left behind which have been gone for an hour.
+fn forget_left_hosts(s: &mut Session<'_>) -> Result<(), Refusal> {
+    let prefix = "todo-global/deleted-";
+    let is_known = |host: &str| s.tree.live(&format!("ips/ip-{host}")).is_some();
+    let old: Vec<String> = s
+        .tree
+        .with_prefix(prefix)
+        .filter(|(path, item)| {
+            !is_known(&path[prefix.len()..])
+                && !item.time().is_recent(s.tree.now, LEFT_HOST_SECONDS)
+        })
+        .map(|(path, _)| path.to_owned())
+        .collect();
+    if !old.is_empty() {
+        s.forget(&old)?;
+    }
+    Ok(())
 }
 
 /// `cron`: purge this resource's keys, then rotate.
@@ -200,17 +223,7 @@ pub fn clean_peers(s: &mut Session<'_>, res: &str) -> Step {
     if days == 0 {
         return Ok(Progress::Done);
     }
-    let known: Vec<String> = s
-        .tree
-        .with_prefix("ips/ip-")
-        .map(|(path, _)| path["ips/ip-".len()..].to_owned())
-        .collect();
-    if !known.contains(&s.host) {
-        return refuse(format!(
-            "own host '{}' is not known in /mars/ips/: no autoclean",
-            s.host
-        ));
-    }
+    let known = known_hosts(s)?;
     let dir = format!("resource-{res}");
     let old: Vec<String> = s
         .tree
@@ -247,48 +260,80 @@ fn is_of_gone_host(name: &str, known: &[String]) -> bool {
     !unnamed && part.contains('-') && !known.iter().any(|host| part.ends_with(&format!("-{host}")))
 }
 
-/// `cron --autoclean`: resources without any known host, announced; removed only with `--force`.
+/// `cron --autoclean`: what belongs to no known host and is old enough. Keys of hosts go; resources only with `--force`.
 pub fn clean_resources(s: &mut Session<'_>, _res: &str) -> Step {
     let days = s.options.autoclean_days;
     if days == 0 {
         return Ok(Progress::Done);
     }
-    let known: Vec<String> = s
-        .tree
-        .with_prefix("ips/ip-")
-        .map(|(path, _)| path["ips/ip-".len()..].to_owned())
-        .collect();
-    let resources: Vec<String> = s.tree.resources().into_iter().map(str::to_owned).collect();
-    for res in resources {
-        let dir = format!("resource-{res}");
-        let named = |path: &str| {
-            known.iter().any(|host| {
-                path.split('/')
-                    .any(|part| part.ends_with(&format!("-{host}")))
-            })
-        };
-        let alive = s.tree.below(&dir).any(|(path, item)| {
-            item.is_live() && (named(path) || item.time().is_recent(s.tree.now, days * 86400))
-        });
-        if alive {
-            continue;
+    let known = known_hosts(s)?;
+    let mut dirs: Vec<String> = Vec::new();
+    for path in s.tree.entries.keys() {
+        let dir = path.split('/').next().unwrap_or(path);
+        if dirs.last().is_none_or(|last| last != dir) {
+            dirs.push(dir.to_owned());
         }
-        if !s.forced() {
+    }
+    dirs.retain(|dir| is_forsaken(s, dir, &known, days));
+    for dir in dirs {
+        let is_resource = dir.strip_prefix("resource-");
+        if let Some(res) = is_resource.filter(|_| !s.forced()) {
             s.say_verbose(
                 1,
                 format!("resource '{res}' belongs to no known host; --force would remove it"),
             );
             continue;
         }
-        let keys: Vec<String> = s
-            .tree
-            .below(&dir)
-            .filter(|(_, item)| item.is_live())
-            .map(|(path, _)| path.to_owned())
-            .collect();
+        let below = s.tree.entries.iter().filter(|(path, item)| {
+            item.is_live() && (**path == dir || path.starts_with(&format!("{dir}/")))
+        });
+        let keys: Vec<String> = below.map(|(path, _)| path.clone()).collect();
         for key in keys {
             s.delete(key);
         }
     }
     Ok(Progress::Done)
+}
+
+/// All hosts which have, or had, an address. Without this host among them something is wrong, and nothing may go.
+fn known_hosts(s: &Session<'_>) -> Result<Vec<String>, Refusal> {
+    let prefix = "ips/ip-";
+    let keys = s.tree.with_prefix(prefix);
+    let known: Vec<String> = keys
+        .map(|(path, _)| path[prefix.len()..].to_owned())
+        .collect();
+    if known.contains(&s.host) {
+        return Ok(known);
+    }
+    refuse(format!(
+        "own host '{}' is not known in /mars/ips/: no autoclean",
+        s.host
+    ))
+}
+
+/// Nothing in this directory (or key) names a known host, and nothing is younger than so many days.
+fn is_forsaken(s: &Session<'_>, dir: &str, known: &[String], days: u64) -> bool {
+    let stays = [
+        "uuid",
+        "userspace",
+        "defaults",
+        "todo-global",
+        "ips",
+        "lost+found",
+    ];
+    let names_known = |path: &str| {
+        let mut parts = path.split('/');
+        parts.any(|part| known.iter().any(|host| part.ends_with(&format!("-{host}"))))
+    };
+    let inside = format!("{dir}/");
+    let mut all = s
+        .tree
+        .with_prefix(dir)
+        .filter(|(path, item)| item.is_live() && (*path == dir || path.starts_with(&inside)))
+        .peekable();
+    !stays.contains(&dir)
+        && all.peek().is_some()
+        && all.all(|(path, item)| {
+            !names_known(path) && !item.time().is_recent(s.tree.now, days * 86400)
+        })
 }

@@ -47,11 +47,14 @@ pub fn role(s: &mut Session<'_>, res: &str) -> Step {
     } else {
         "secondary"
     };
-    match check::designated(&s.tree, res) {
-        Some(other) if other != host => s.say(format!(
-            "I am actually {role} and {other} should be primary"
-        )),
-        _ => s.say(format!("I am actually {role}")),
+    // The value as stored: `(none)` when nobody is designated.
+    let designated = s.text(&of(res, "primary"));
+    if designated == host {
+        s.say(format!("I am actually {role}"));
+    } else {
+        s.say(format!(
+            "I am actually {role} and {designated} should be primary"
+        ));
     }
     Ok(Progress::Done)
 }
@@ -96,36 +99,71 @@ fn state_line(s: &Session<'_>, res: &str, host: &str) -> String {
     }
 }
 
-/// `show`
+/// `show`: the keys of one resource, or of all of them, one kind of key after the other.
 pub fn show(s: &mut Session<'_>, res: &str) -> Step {
     let host = s.host.clone();
-    let mut keys = vec![format!("ips/ip-{host}")];
-    if !res.is_empty() {
-        keys.extend([of(res, "primary"), of(res, "size")]);
-        keys.extend(
-            ["actsize", "syncstatus", "replay"].map(|key| of(res, format!("{key}-{host}"))),
+    let resources: Vec<String> = match res {
+        "" => s.tree.resources().into_iter().map(str::to_owned).collect(),
+        res => vec![res.to_owned()],
+    };
+    let mut lines: Vec<String> = shown_below(s, &format!("ips/ip-{host}"));
+    for kind in [
+        "primary",
+        "size",
+        "actsize-",
+        "syncstatus-",
+        "replay-",
+        "actual-/",
+        "todo-/",
+    ] {
+        let key = match kind.split_once('-') {
+            Some((name, rest)) => format!("{name}-{host}{rest}"),
+            None => kind.to_owned(),
+        };
+        lines.extend(
+            resources
+                .iter()
+                .flat_map(|res| shown_below(s, &of(res, &key))),
         );
-        for dir in ["actual", "todo"] {
-            let below = s.tree.below(&of(res, format!("{dir}-{host}")));
-            keys.extend(below.map(|(path, _)| path.to_owned()));
-        }
     }
-    for key in keys {
-        if let Some(value) = s.tree.live(&key) {
-            let line = format!("{key}={value}");
-            s.say(line);
-        }
+    for line in lines {
+        s.say(line);
     }
     Ok(Progress::Done)
+}
+
+/// A key, or everything below a directory (which ends with a slash), as `path=value`.
+fn shown_below(s: &Session<'_>, key: &str) -> Vec<String> {
+    if key.ends_with('/') {
+        let below = s.tree.with_prefix(key).filter(|(_, item)| item.is_live());
+        return below
+            .map(|(path, item)| format!("{path}={}", item.value))
+            .collect();
+    }
+    let value = s.tree.live(key);
+    value
+        .map(|value| format!("{key}={value}"))
+        .into_iter()
+        .collect()
 }
 
 /// `show-errors`: the messages of this host that say more than `OK`.
 pub fn show_errors(s: &mut Session<'_>, res: &str) -> Step {
     let host = s.host.clone();
+    let dir = match res {
+        "" => "resource-".to_owned(),
+        res => of(res, ""),
+    };
+    let own = format!("/actual-{host}/msg-");
     let messages: Vec<String> = s
         .tree
-        .with_prefix(&of(res, format!("actual-{host}/msg-")))
-        .filter(|(path, item)| item.is_live() && item.value != "OK" && !path.contains("/msg-inf-"))
+        .with_prefix(&dir)
+        .filter(|(path, item)| {
+            item.is_live()
+                && item.value != "OK"
+                && path.contains(&own)
+                && !path.contains("/msg-inf-")
+        })
         .map(|(path, item)| format!("{path}={}", item.value))
         .collect();
     if messages.is_empty() {

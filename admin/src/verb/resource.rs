@@ -30,7 +30,7 @@ const JOIN_ROUNDS_MAX: u32 = 6;
 struct Wish {
     disk: String,
     device: String,
-    size: Option<u64>,
+    size: Option<String>,
 }
 
 fn wish(s: &mut Session<'_>, res: &str) -> Result<Wish, Refusal> {
@@ -44,10 +44,7 @@ fn wish(s: &mut Session<'_>, res: &str) -> Result<Wish, Refusal> {
         .filter(|name| !name.is_empty())
         .unwrap_or_else(|| res.to_owned());
     check::identifier(s, &device)?;
-    let size = match words.next() {
-        Some(size) => Some(human::parse_size(&size).map_err(|e| Refusal(e.to_string()))?),
-        None => None,
-    };
+    let size = words.next();
     match words.next() {
         Some(word) => refuse(format!("unexpected argument '{word}'")),
         None => Ok(Wish { disk, device, size }),
@@ -73,7 +70,8 @@ fn usable_size(s: &mut Session<'_>, wish: &Wish) -> Result<u64, Refusal> {
         return refuse(format!("implausible size {found}"));
     }
     let usable = found - found % human::SIZE_STEP_BYTES;
-    match wish.size {
+    let asked = wish.size.as_deref().map(human::parse_size).transpose();
+    match asked.map_err(|e| Refusal(e.to_string()))? {
         Some(size) if size > found => refuse(format!(
             "requested size {size} is larger than the disk ({found} bytes)"
         )),

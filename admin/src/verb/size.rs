@@ -9,36 +9,36 @@ use crate::session::{Refusal, Session, of, refuse};
 use crate::wait;
 
 /// The largest size all disks of the members have room for.
-pub fn possible_size(s: &mut Session<'_>, res: &str) -> Option<u64> {
-    let mut smallest: Option<u64> = None;
-    for host in s
-        .tree
-        .owners(&of(res, "actsize-"))
-        .into_iter()
-        .map(str::to_owned)
-        .collect::<Vec<_>>()
-    {
-        if s.tree.live(&of(res, format!("data-{host}"))).is_none() {
-            s.warn(format!(
-                "stray disk size of host '{host}' at resource '{res}', which is no member"
-            ));
-            continue;
-        }
-        let size = s
-            .tree
-            .number(&of(res, format!("actsize-{host}")))
-            .unwrap_or(0)
-            .max(0) as u64;
-        smallest = Some(smallest.map_or(size, |least| least.min(size)));
+fn possible_size(s: &Session<'_>, res: &str) -> u64 {
+    let is_member = |host: &&str| s.tree.live(&of(res, format!("data-{host}"))).is_some();
+    let disks = s.tree.owners(&of(res, "actsize-"));
+    let sizes = disks.into_iter().filter(is_member).map(|host| {
+        let size = s.tree.number(&of(res, format!("actsize-{host}")));
+        size.unwrap_or(0).max(0) as u64
+    });
+    sizes.min().unwrap_or(0)
+}
+
+fn warn_of_stray_disks(s: &mut Session<'_>, res: &str) {
+    let disks = s.tree.owners(&of(res, "actsize-"));
+    let members = check::members(&s.tree, res);
+    let strays = disks.into_iter().filter(|host| !members.contains(host));
+    let strays: Vec<String> = strays.map(str::to_owned).collect();
+    for host in strays {
+        s.warn(format!(
+            "stray disk size of host '{host}' at resource '{res}', which is no member"
+        ));
     }
-    smallest
 }
 
 /// What the operator asks for; without a word all that is possible.
-fn wanted(s: &mut Session<'_>, res: &str) -> Result<u64, Refusal> {
-    match s.args.first().cloned() {
-        Some(word) => human::parse_size(&word).map_err(|e| Refusal(e.to_string())),
-        None => Ok(possible_size(s, res).map_or(0, |size| size - size % human::SIZE_STEP_BYTES)),
+fn wanted(s: &Session<'_>, res: &str) -> Result<u64, Refusal> {
+    match s.args.first() {
+        Some(word) => human::parse_size(word).map_err(|e| Refusal(e.to_string())),
+        None => {
+            let size = possible_size(s, res);
+            Ok(size - size % human::SIZE_STEP_BYTES)
+        }
     }
 }
 
@@ -50,9 +50,10 @@ pub fn may_resize(s: &mut Session<'_>, res: &str) -> Step {
         s.say(format!("new size: {size} bytes"));
     }
     check::primary(s, res, true)?;
+    warn_of_stray_disks(s, res);
     let new = wanted(s, res)?;
     let old = s.tree.number(&of(res, "size")).unwrap_or(0).max(0) as u64;
-    let possible = possible_size(s, res).unwrap_or(0);
+    let possible = possible_size(s, res);
     s.say(format!("old_size={old}"));
     s.say(format!("possible_size={possible}"));
     s.say(format!("new_size={new}"));

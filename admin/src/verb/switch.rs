@@ -124,15 +124,15 @@ pub fn nothing_to_check(_s: &mut Session<'_>, _res: &str) -> Step {
     Ok(Progress::Done)
 }
 
-/// `up`: all four switches. A sync that cannot begin yet is told, but keeps nobody from the rest.
+/// `up`: all four switches. A sync that cannot begin is refused and stays as it was, but keeps nobody from the rest.
 pub fn all_on(s: &mut Session<'_>, res: &str) -> Step {
     let host = s.host.clone();
     put(s, res, &host, Switch::Attach, true, "attach");
     put(s, res, &host, Switch::Fetch, true, "resume-fetch-local");
-    if let Err(refusal) = check::sync_startable(s, res, "resume-sync-local") {
-        s.dying(&refusal);
+    match check::sync_startable(s, res, "resume-sync-local") {
+        Ok(()) => put(s, res, &host, Switch::Sync, true, "resume-sync-local"),
+        Err(refusal) => s.dying(&refusal),
     }
-    put(s, res, &host, Switch::Sync, true, "resume-sync-local");
     put(s, res, &host, Switch::Replay, true, "resume-replay-local");
     Ok(Progress::Done)
 }

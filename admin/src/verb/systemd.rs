@@ -21,11 +21,8 @@ pub fn set_unit(s: &mut Session<'_>, res: &str) -> Step {
         }
         return Ok(Progress::Done);
     }
-    let (start, stop) = if start == "DEFAULT" && stop == "DEFAULT" {
-        ("DEFAULT_START".to_owned(), "DEFAULT_STOP".to_owned())
-    } else {
-        (start, stop)
-    };
+    let start = unit_name(&start, "DEFAULT_START", res);
+    let stop = unit_name(&stop, "DEFAULT_STOP", res);
     let [start_key, stop_key, want_key] = keys;
     s.set(start_key, start);
     s.set(stop_key, stop);
@@ -33,6 +30,14 @@ pub fn set_unit(s: &mut Session<'_>, res: &str) -> Step {
         s.set(want_key, primary);
     }
     Ok(Progress::Done)
+}
+
+/// The word `DEFAULT` stands for templates with that mark; the name of the resource is written as systemd wants it.
+fn unit_name(word: &str, default: &str, res: &str) -> String {
+    if word == "DEFAULT" {
+        return default.to_owned();
+    }
+    word.replace(res, &res.replace('-', "\\x2d"))
 }
 
 /// `get-systemd-unit RESOURCE`
@@ -94,12 +99,21 @@ pub fn wait_for_want(s: &mut Session<'_>, res: &str) -> Step {
 
 /// `systemd-trigger`: units are not started by this version.
 pub fn trigger(s: &mut Session<'_>, res: &str) -> Step {
-    let want = s.text(&of(res, "systemd-want"));
-    if want.is_empty() {
-        s.say(format!("resource '{res}' has no systemd units"));
+    let resources = s.tree.resources().into_iter();
+    let with_units: Vec<String> = resources
+        .filter(|name| res.is_empty() || *name == res)
+        .filter(|name| !s.tree.text(&of(name, "systemd-want")).is_empty())
+        .map(str::to_owned)
+        .collect();
+    if with_units.is_empty() {
+        s.say(match res {
+            "" => "no resource has systemd units".to_owned(),
+            res => format!("resource '{res}' has no systemd units"),
+        });
         return Ok(Progress::Done);
     }
     refuse(format!(
-        "starting and stopping units is not available in this version (wanted on '{want}')"
+        "starting and stopping units is not available in this version (wanted for {})",
+        with_units.join(",")
     ))
 }

@@ -122,7 +122,7 @@ fn is_worth_showing(eval: &Eval<'_>, name: &str, value: &str) -> bool {
     reason = "constant pattern, compiled by the tests of this file"
 )]
 static ERROR_NUMBER: LazyLock<Regex> =
-    LazyLock::new(|| Regex::new(r"\b((?:error|status|errno|code)\s*=?\s*)(-[0-9]+)\b").unwrap());
+    LazyLock::new(|| Regex::new(r"((?:error|status)\s*=\s*-)([0-9]+)\b").unwrap());
 
 fn written(eval: &Eval<'_>, which: MessagesOf, value: &str) -> String {
     if !which.pretty {
@@ -132,10 +132,9 @@ fn written(eval: &Eval<'_>, which: MessagesOf, value: &str) -> String {
     named_errors(&text)
 }
 
-/// Puts the name behind every error number.
-fn named_errors(text: &str) -> String {
-    let name =
-        |found: &Captures<'_>| format!("{}{}{}", &found[1], &found[2], errno_text(&found[2]));
+/// Puts the name in the place of every error number.
+pub(crate) fn named_errors(text: &str) -> String {
+    let name = |found: &Captures<'_>| format!("{}{}", &found[1], errno_text(&found[2]));
     ERROR_NUMBER.replace_all(text, name).into_owned()
 }
 
@@ -213,7 +212,7 @@ mod tests {
     fn error_numbers_in_messages_get_names() {
         assert_eq!(
             named_errors("replay of 'log-000000002-alpha' failed with error = -22"),
-            "replay of 'log-000000002-alpha' failed with error = -22[EINVAL:Invalid_argument]"
+            "replay of 'log-000000002-alpha' failed with error = -[EINVAL:Invalid_argument]"
         );
         assert_eq!(named_errors("rest 7-22"), "rest 7-22");
     }

@@ -40,6 +40,8 @@ mod text;
 mod world;
 
 pub use format::{human_numbers, human_seconds};
+pub use glob::find;
+pub use library::search_path;
 pub use surroundings::{Mount, Surroundings, mounts};
 
 /// What `mars-status` computes with, too.
@@ -105,13 +107,28 @@ pub fn evaluate(
     view.viewed
 }
 
-/// The text behind `--------- resource ` in lists: name, size, members.
+/// A line of a message with its times and error numbers in words.
+pub fn readable(line: &str, zone: &jiff::tz::TimeZone) -> String {
+    message::named_errors(&format::readable_stamps(line, zone, true))
+}
+
+/// The text behind `--------- resource ` in lists: name, size, members. A resource which does not exist has size 0.
 pub fn default_resource(tree: &Snapshot, res: &str, options: &Options) -> String {
-    let mut options = options.clone();
-    options.macro_text = None;
-    let args = ["view-default-resource", res].map(str::to_owned);
-    let output = run(tree, &options, &args);
-    output.stdout.trim_end_matches('\n').to_owned()
+    let here = Surroundings::of_this_host(options);
+    let library = Library::new(&here.macro_dirs);
+    let world = World::new(tree);
+    let mut view = View {
+        world: &world,
+        options,
+        library: &library,
+        here: &here,
+        command: "view-default-resource",
+        own_macro: None,
+        args: &[],
+        viewed: Viewed::default(),
+    };
+    let text = view.macro_text("default-resource", res);
+    text.unwrap_or_else(|_| res.to_owned())
 }
 
 /// Names of all macros and primitives which can be viewed, sorted, each with its text as `dump-macros` writes it.
