@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinSet};
 use transport::{Channel, Class};
 use tree::{Host, Reports, Summary};
@@ -26,6 +26,7 @@ use tree::{Host, Reports, Summary};
 use crate::config::NodeConfig;
 use crate::keys::KeyService;
 use crate::ports::Ports;
+use crate::watch;
 
 /// The host with the greater name waits so long for a call before it dials itself.
 const WAIT_FOR_CALL: Duration = Duration::from_secs(2);

@@ -12,11 +12,11 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tree::{Digest128, Host, LogName, LogPos, ReplayPos, Resource, VersionLink};
 
 use crate::ports::{Keys, Ports};
+use crate::watch;
 use crate::worker::replica::Replica;
 use crate::worker::shelf::Shelf;
 

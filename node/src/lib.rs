@@ -14,6 +14,7 @@ pub mod node;
 pub mod plan;
 pub mod ports;
 pub mod real;
+pub mod watch;
 pub mod worker;
 
 pub use config::{Config, Flags};

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tree::{Host, LogName, LogPos, Resource};
 
@@ -26,6 +26,7 @@ use crate::facts::{ExportFacts, Facts, LocalLog, ResourceFacts, Slot};
 use crate::job::{Ended, FetchProgress, LoggerProgress, ReplayProgress, Site, SyncProgress};
 use crate::keys::KeyService;
 use crate::plan::{FetchWant, LoggerWant, ReplayWant, ResourcePlan, SyncWant, decide};
+use crate::watch;
 use crate::worker::hand::{Bell, Place};
 use crate::worker::shelf::LogState;
 use disk::DiskPlace;

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use storage::Layout;
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use transport::Class;
 use tree::{Host, LogName, Resource};
@@ -26,6 +26,7 @@ use crate::keys::{KeyService, OpenError, Storage};
 use crate::main_loop::Desk;
 use crate::plan::ResourcePlan;
 use crate::ports::{Keys, Ports, within};
+use crate::watch;
 use crate::worker::shelf::Shelf;
 use crate::worker::source::{self, Stock, SyncSource};
 

@@ -4,13 +4,13 @@
 //! enough, and goes on writing from there: overlapping ranges, flushes, FUA, zeroes, trims, and reads
 //! that check what they read. When the device is about to go it closes it, as an operator would make it.
 
+use node::watch;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use node::export::{Answer, Device, DeviceError, Exports, Opened};
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::history::{Branch, UNIT_BYTES, fill};

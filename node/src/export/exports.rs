@@ -8,11 +8,11 @@
 //!
 //! Manual: data-path reference section 6 (open count, primary to secondary), invariant 32.
 
+use crate::watch;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tokio::sync::watch;
 
 use super::device::Device;
 

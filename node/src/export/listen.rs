@@ -12,12 +12,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream, UnixListener, UnixStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
 
 use super::server::NbdServer;
 use super::tls::NbdTls;
 use crate::ports::within;
+use crate::watch;
 
 /// Clients of one socket at a time; further ones are closed unheard.
 pub const CLIENTS_MAX: usize = 1024;

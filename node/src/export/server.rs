@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::sync::watch;
 use tokio_rustls::server::TlsStream;
 
 use super::buffers::Buffers;
@@ -22,6 +21,7 @@ use super::nbd_serve::{Client, Left};
 use super::nbd_wire::greeting;
 use super::tls::NbdTls;
 use crate::ports::{Clock, within};
+use crate::watch;
 
 /// A client has to be through with its negotiation after this time.
 pub const HANDSHAKE_LIMIT: Duration = Duration::from_secs(10);

@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tree::knowledge::{Applied, Knowledge, MustReplace, Saved};
 use tree::{
     Delta, Entry, Host, LamportClock, Path, Push, PushItem, Replacement, Stamp, Summary, Tree,
@@ -25,6 +25,7 @@ use tree::{
 };
 
 use crate::ports::{BoxFuture, KeyChange, Keys, KeysError, Lane, Ports, blocking};
+use crate::watch;
 use recent::Recent;
 use writer::{Task, Work};
 

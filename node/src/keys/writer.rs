@@ -13,13 +13,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot, watch};
+use tokio::sync::{mpsc, oneshot};
 use tree::keys::may_be_lazy;
 use tree::knowledge::{Applied, Sifted};
 use tree::{Delta, Entry, Issue, Path, Push, Replacement, Stamp, Value};
 
 use super::{KeyService, Shared, Storage};
 use crate::ports::{KeysError, Ports};
+use crate::watch;
 
 /// Lazy entries reach the medium at the latest after this time.
 const LAZY_STORED_AFTER: Duration = Duration::from_secs(5);

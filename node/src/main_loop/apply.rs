@@ -4,7 +4,6 @@
 //! is announced before the first record is written; a worker that has to end is told before
 //! another one is started; indicators come last, because they only describe.
 
-use tokio::sync::watch;
 use tree::{Tree, key};
 
 use super::logger_place::Reins;
@@ -12,6 +11,7 @@ use super::{ResourceLoop, logger_place, same_fetch, same_replay, same_sync};
 use crate::job::{ChainEnd, FetchJob, LoggerJob, ReplayJob, SyncJob};
 use crate::plan::{ExportWant, LoggerWant, ResourcePlan, Step, Want};
 use crate::ports::{KeyChange, Keys, KeysError};
+use crate::watch;
 use crate::worker::{fetcher, replayer, syncer};
 
 impl ResourceLoop {

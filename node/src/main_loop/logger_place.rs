@@ -3,12 +3,13 @@
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::mpsc;
 use tree::LogName;
 
 use super::Desk;
 use crate::export::Device;
 use crate::job::{Ended, LoggerJob, LoggerProgress, Site, Stop};
+use crate::watch;
 use crate::worker::hand::Bell;
 use crate::worker::logger::{LoggerHandle, start_logger};
 use crate::worker::source::SyncSource;

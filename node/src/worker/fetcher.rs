@@ -15,12 +15,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use parking_lot::Mutex;
 use storage::{FetchedLog, Fs, LogError, LogHeader};
-use tokio::sync::watch;
 use transport::{Channel, Class, Message, NetError};
 use tree::{Digest128, key};
 
 use crate::job::{ChainEnd, Ended, FetchJob, FetchProgress, Site, Stop};
 use crate::ports::{BoxFuture, KeyChange, Lane, blocking};
+use crate::watch;
 use crate::worker::shelf::LogState;
 
 /// Received and not yet durable. The peer waits above it.

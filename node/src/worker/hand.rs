@@ -8,11 +8,12 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 use tokio::task::{AbortHandle, JoinSet};
 
 use crate::job::{Ended, Stop, StopSwitch};
 use crate::plan::Want;
+use crate::watch;
 
 /// Called when a worker has ended, so that the main loop takes a look.
 pub type Bell = Arc<dyn Fn() + Send + Sync>;

@@ -24,7 +24,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use storage::{LogHeader, LogWriter, ZeroAhead};
-use tokio::sync::{Notify, watch};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tree::LogName;
 
@@ -34,6 +34,7 @@ use self::publish::Published;
 use crate::export::{Device, DeviceError};
 use crate::job::{ChainEnd, Ended, LoggerJob, LoggerLimits, LoggerProgress, Site};
 use crate::ports::{Lane, blocking};
+use crate::watch;
 use crate::worker::replica::Replica;
 use crate::worker::source::SyncSource;
 

@@ -19,11 +19,11 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use storage::{Bound as ReadBound, Boundary, LogError, LogReader, Record, WriteBuffer};
-use tokio::sync::watch;
 use tree::{LogPos, ReplayPos, key};
 
 use crate::job::{Bound, Ended, ReplayJob, ReplayProgress, Site, Stop};
 use crate::ports::{KeyChange, Lane, blocking};
+use crate::watch;
 use crate::worker::shelf::LogState;
 
 /// Log read and applied at a time. Bounds memory, and what has to be applied again after a crash.

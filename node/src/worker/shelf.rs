@@ -16,11 +16,11 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 use storage::{LogError, LogFile, LogIdentity};
-use tokio::sync::watch;
 use tree::{Digest128, Host, LogName, Resource};
 
 use crate::job::ChainEnd;
 use crate::ports::{Exec, Lane, Ports, blocking};
+use crate::watch;
 
 /// Copies that replace a damaged one grow in this directory beside the logs.
 const FRESH_DIR: &str = "fresh";

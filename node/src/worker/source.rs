@@ -10,12 +10,12 @@ mod blocks;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::watch;
 use transport::wire::BODY_BYTES_MAX;
 use transport::{Channel, Class, Incoming, Message, NetError};
 use tree::{LogName, LogPos, Resource};
 
 use crate::ports::{BoxFuture, Lane, Ports, blocking};
+use crate::watch;
 use crate::worker::shelf::{LogState, Shelf};
 
 /// Where the contents of a disk are read for a syncer: the logger of the acting primary.

@@ -19,7 +19,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tokio::task::JoinSet;
 use transport::{Class, NetError};
 use tree::{LogPos, ReplayPos, key};
@@ -27,6 +26,7 @@ use tree::{LogPos, ReplayPos, key};
 use self::asker::Asker;
 use self::chunk::{Copied, copy_chunk};
 use crate::job::{Ended, Site, Stop, SyncJob, SyncProgress};
+use crate::watch;
 
 /// Bytes of one chunk: what is repeated at most per chunk under way after an interruption.
 const CHUNK_BYTES: u64 = 4 << 20;

@@ -1,5 +1,6 @@
 //! A server without sockets, a client made of bytes, and a clock that is moved by hand.
 
+use node::watch;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +9,6 @@ use node::export::nbd_wire::{self as wire, Request, chunk, opt, rep};
 use node::export::{Exports, NbdServer};
 use node::ports::{BoxFuture, Clock};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream};
-use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::memory_device::MemoryDevice;

@@ -8,12 +8,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
 use tree::{LogName, ReplayPos, key};
 
 use super::Shared;
 use crate::job::{ChainEnd, Ended, LoggerProgress, Site};
 use crate::ports::KeyChange;
+use crate::watch;
 
 /// Pause between two reports while the application writes.
 const REPORT_INTERVAL: Duration = Duration::from_secs(2);
