@@ -11,6 +11,8 @@
 //!
 //! Manual: "The State of MARS" and the appendix on the symlink tree.
 
+use std::sync::LazyLock;
+
 use crate::log_name::{LogName, parse_seq};
 use crate::name::{Host, Resource};
 use crate::path::Path;
@@ -237,13 +239,16 @@ impl Key {
     pub fn parse(path: &Path) -> Option<(Key, Parts)> {
         let text = path.as_str();
         let of_resource = text.starts_with(RESOURCE);
-        let candidates = KEYS
-            .iter()
-            .filter(|def| def.pattern.starts_with(RESOURCE) == of_resource);
-        for def in candidates {
+        let below = match of_resource {
+            true => text.split_once('/')?.1,
+            false => text,
+        };
+        let lines = &LINES[usize::from(of_resource)];
+        let candidates = lines.iter().filter(|line| below.starts_with(line.head));
+        for line in candidates {
             let mut parts = Parts::default();
-            if fits(def.pattern, text, &mut parts) {
-                return Some((def.key, parts));
+            if fits(&line.pieces, text, &mut parts) {
+                return Some((line.key, parts));
             }
         }
         None
@@ -290,7 +295,36 @@ pub fn may_be_lazy(path: &Path, old: Option<&str>, new: &str) -> bool {
     }
 }
 
+/// A line of the table, prepared for reading: every look at a tree reads all its paths.
+struct Line {
+    key: Key,
+    /// What stands before the first placeholder; of a key of a resource, before the next one behind its name.
+    head: &'static str,
+    pieces: Vec<Piece<'static>>,
+}
+
+/// The lines of keys outside and inside of resources, in the order of the table.
+static LINES: LazyLock<[Vec<Line>; 2]> = LazyLock::new(|| {
+    let (inside, outside) = KEYS
+        .iter()
+        .partition::<Vec<&KeyDef>, _>(|def| def.pattern.starts_with(RESOURCE));
+    [outside, inside].map(|defs| defs.into_iter().map(prepare).collect())
+});
+
+fn prepare(def: &'static KeyDef) -> Line {
+    let below = match def.pattern.starts_with(RESOURCE) {
+        true => def.pattern.split_once('/').map_or("", |(_, below)| below),
+        false => def.pattern,
+    };
+    Line {
+        key: def.key,
+        head: below.split('<').next().unwrap_or_default(),
+        pieces: pieces(def.pattern).collect(),
+    }
+}
+
 /// A piece of a pattern.
+#[derive(Clone, Copy)]
 enum Piece<'a> {
     Literal(&'a str),
     Placeholder(&'a str),
@@ -310,12 +344,12 @@ fn pieces(pattern: &str) -> impl Iterator<Item = Piece<'_>> {
     })
 }
 
-/// Does `text` have the form of `pattern`? Fills `parts` on the way.
-fn fits(pattern: &str, text: &str, parts: &mut Parts) -> bool {
+/// Does `text` have the form of these pieces? Fills `parts` on the way.
+fn fits(pieces: &[Piece<'_>], text: &str, parts: &mut Parts) -> bool {
     let mut rest = text;
     let mut open = None;
-    for piece in pieces(pattern) {
-        match (piece, open.take()) {
+    for piece in pieces {
+        match (*piece, open.take()) {
             (Piece::Literal(literal), None) => match rest.strip_prefix(literal) {
                 Some(after) => rest = after,
                 None => return false,
