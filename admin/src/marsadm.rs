@@ -15,6 +15,7 @@ use crate::console::{Console, Terminal};
 use crate::daemon::Daemon;
 use crate::dump;
 use crate::help;
+use crate::hooks;
 use crate::natural;
 use crate::node_dir;
 use crate::parallel::{self, Again};
@@ -144,6 +145,13 @@ fn must_be_complete(words: &[String]) -> Result<(), Refused> {
         };
         return Err(Refused::Dying(Refusal(sentence)));
     };
+    if let Some(word) = verb.words_max().and_then(|max| rest.get(max)) {
+        let sentence = format!(
+            "unexpected argument '{word}': usage is '{}'",
+            verb.usage_line()
+        );
+        return Err(Refused::Dying(Refusal(sentence)));
+    }
     let missing = match verb.takes {
         _ if !rest.is_empty() => return Ok(()),
         Takes::Resources | Takes::OneResource => "resource",
@@ -266,7 +274,9 @@ fn command(s: &mut Session<'_>, parsed: &Parsed) -> Result<(), Refusal> {
                 words,
                 selector_at,
             };
-            parallel::run(s, &again, &targets.names, limit)
+            hooks::run(s, verb, "hook-all-pre", "all")?;
+            parallel::run(s, &again, &targets.names, limit)?;
+            hooks::run(s, verb, "hook-all-post", "all")
         }
         _ => phases::run(s, verb, targets),
     }

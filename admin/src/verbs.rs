@@ -104,6 +104,31 @@ impl Verb {
     }
 }
 
+impl Verb {
+    /// How many words may stand behind the verb, options not counted; `None` is any number. Follows from the usage.
+    pub fn words_max(&self) -> Option<usize> {
+        let first = match self.takes {
+            Takes::Words | Takes::SomeWords | Takes::Value => 0,
+            _ => 1,
+        };
+        if self
+            .usage
+            .split_whitespace()
+            .any(|word| word.starts_with('…'))
+        {
+            return None;
+        }
+        let words = self.usage.split_whitespace();
+        let plain = words.filter(|word| !word.starts_with("--"));
+        // What stands behind a bar takes the place of what stands before it.
+        let (words, bars) = plain.fold((0, 0), |(words, bars), word| match word {
+            "|" => (words, bars + 1),
+            _ => (words + 1, bars),
+        });
+        Some(first + words - bars)
+    }
+}
+
 /// Finds a verb by its word.
 pub fn find(name: &str) -> Option<&'static Verb> {
     VERBS.iter().find(|verb| verb.name == name)
@@ -368,7 +393,7 @@ pub const VERBS: &[Verb] = &[
         "At most so many syncs run on this host at once; 0 is no limit."),
     verb("get-global-sync-limit-value", Words, "", NO, Ordinary, Once(settings::get_sync_limit), "Print it."),
     verb("set-sync-limit-value", Value, "<number>", NO, Deprecated, Once(settings::set_sync_limit), "As set-global-sync-limit-value."),
-    verb("get-sync-limit-value", Words, "", NO, Deprecated, Once(settings::get_sync_limit), "As get-global-sync-limit-value."),
+    verb("get-sync-limit-value", Words, "[<resource_name>]", NO, Deprecated, Once(settings::get_sync_limit), "As get-global-sync-limit-value."),
     verb("set-global-enabled-log-compressions", Words, "<features>", NO, Ordinary, Once(settings::set_features), "Compressions allowed in logs."),
     verb("set-global-enabled-net-compressions", Words, "<features>", NO, Ordinary, Once(settings::set_features), "Compressions allowed on the wire."),
     verb("set-global-disabled-log-digests", Words, "<features>", NO, Ordinary, Once(settings::set_features), "Checksums not to be used in logs."),
@@ -387,9 +412,9 @@ pub const VERBS: &[Verb] = &[
 
     // single keys
     verb("get-link", SomeWords, "<path>", NO, Expert, Once(link::get), "Print the value of a key."),
-    verb("set-link", SomeWords, "<value> <path>", NO, Expert, Once(link::set), "Set a key below userspace/."),
-    verb("delete-file", SomeWords, "<path>", NO, Expert, Once(link::delete), "Delete a key below userspace/."),
-    verb("cat", SomeWords, "<path>", NO, Ordinary, Once(link::cat), "Print keys and status files with readable times."),
+    verb("set-link", SomeWords, "<value> <path> …", NO, Expert, Once(link::set), "Set a key below userspace/."),
+    verb("delete-file", SomeWords, "<path> …", NO, Expert, Once(link::delete), "Delete a key below userspace/."),
+    verb("cat", SomeWords, "<path> …", NO, Ordinary, Once(link::cat), "Print keys and status files with readable times."),
     verb("lowlevel-ls-host-ips", Words, "", NO, Expert, Once(lowlevel::list_ips), "Print the addresses of all hosts."),
     verb("lowlevel-set-host-ip", Words, "<host> [<ip>]", NO, Expert, Once(lowlevel::set_ip), "Change the address of a host."),
     verb("lowlevel-delete-host", Words, "<host>", NO, Expert, Once(lowlevel::delete_host), "Forget the address of a host."),

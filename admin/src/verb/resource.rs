@@ -45,10 +45,7 @@ fn wish(s: &mut Session<'_>, res: &str) -> Result<Wish, Refusal> {
         .unwrap_or_else(|| res.to_owned());
     check::identifier(s, &device)?;
     let size = words.next();
-    match words.next() {
-        Some(word) => refuse(format!("unexpected argument '{word}'")),
-        None => Ok(Wish { disk, device, size }),
-    }
+    Ok(Wish { disk, device, size })
 }
 
 /// The usable size of the disk, looked at here; at most what the operator asks for.

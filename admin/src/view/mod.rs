@@ -190,6 +190,10 @@ impl<'v> View<'v> {
         if !self.world.snap.daemon_runs {
             self.viewed.output.warn("mars kernel module is not loaded");
         }
+        if self.world.snap.live("uuid").is_none() {
+            let what = "this host does not belong to a cluster: there is no /mars/uuid";
+            self.viewed.output.warn(what);
+        }
     }
 
     /// The name of the macro, without `view-`.

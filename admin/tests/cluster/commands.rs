@@ -1,7 +1,9 @@
 //! Every verb an operator uses, on three real daemons: once with success, and once with its most likely refusal.
 
+use std::collections::BTreeSet;
+
 use admin::demo::cluster::{free_udp_port, make_disk};
-use admin::verbs::{Class, VERBS};
+use admin::verbs::{Gate, VERBS};
 
 use crate::lab::{Lab, RES};
 
@@ -10,33 +12,46 @@ const ALPHA: usize = 0;
 const BETA: usize = 1;
 const GAMMA: usize = 2;
 
+/// Verbs which cannot succeed on a running cluster, and why.
+const NEVER_DONE: &[(&str, &str)] = &[
+    ("split-cluster", "not available"),
+    (
+        "create-uuid",
+        "a running cluster has one; see golden/command/gate.txt",
+    ),
+    (
+        "set-disabled-digests",
+        "not implemented in the original either",
+    ),
+    ("cstate", "not implemented in the original either"),
+    ("dstate", "not implemented in the original either"),
+    ("status", "not implemented in the original either"),
+    ("invalidate-remote", "forbidden"),
+    ("verify", "forbidden"),
+];
+
 /// A lab whose commands are counted, so that the test can say which verbs it has not tried.
 struct Desk {
     lab: Lab,
-    tried: std::collections::BTreeSet<String>,
+    done: BTreeSet<String>,
+    refused: BTreeSet<String>,
 }
 
 impl Desk {
     fn ok(&mut self, host: usize, line: &str) -> String {
-        let words = self.words(line);
-        self.lab.ok(host, &words)
+        let said = self.lab.ok(host, &words(line));
+        self.done.insert(verb_of(line));
+        said
     }
 
-    /// Refused, with `sentence` on stderr.
+    /// Refused, with `sentence` on one of the streams.
     fn no(&mut self, host: usize, line: &str, sentence: &str) {
-        let words = self.words(line);
-        let said = self.lab.refused(host, &words);
+        let said = self.lab.refused(host, &words(line));
         assert!(
             said.contains(sentence),
             "{line}: no '{sentence}' in\n{said}"
         );
-    }
-
-    fn words<'l>(&mut self, line: &'l str) -> Vec<&'l str> {
-        let words: Vec<&str> = line.split_whitespace().collect();
-        self.tried
-            .extend(words.iter().map(|word| (*word).to_owned()));
-        std::iter::once("--timeout=30").chain(words).collect()
+        self.refused.insert(verb_of(line));
     }
 
     fn settle(&self, host: usize, macro_name: &str, want: &str) {
@@ -44,30 +59,114 @@ impl Desk {
     }
 }
 
+fn words(line: &str) -> Vec<&str> {
+    std::iter::once("--timeout=30")
+        .chain(line.split_whitespace())
+        .collect()
+}
+
+fn verb_of(line: &str) -> String {
+    let mut words = line
+        .split_whitespace()
+        .filter(|word| !word.starts_with("--"));
+    let verb = words.next().unwrap_or_default();
+    verb.strip_prefix("force-").unwrap_or(verb).to_owned()
+}
+
 #[test]
 fn every_verb_works_on_three_daemons_and_refuses_what_it_should() {
     let lab = Lab::new(&["alpha", "beta", "gamma"], SIZE);
     let mut desk = Desk {
         lab,
-        tried: Default::default(),
+        done: Default::default(),
+        refused: Default::default(),
     };
     members_come(&mut desk);
     switches(&mut desk);
     waits(&mut desk);
     settings_and_keys(&mut desk);
+    words_of_earlier_times(&mut desk);
     logs(&mut desk);
     roles(&mut desk);
     growth(&mut desk);
+    mistakes(&mut desk);
     members_go(&mut desk);
-    let tried =
-        |name: &str| desk.tried.contains(name) || desk.tried.contains(&format!("force-{name}"));
-    let untried: Vec<&str> = VERBS
-        .iter()
-        .filter(|verb| verb.class <= Class::Internal)
-        .map(|verb| verb.name)
-        .filter(|name| !tried(name))
-        .collect();
-    assert!(untried.is_empty(), "verbs without a try: {untried:?}");
+    let lacks = |tried: &BTreeSet<String>| -> Vec<&str> {
+        let names = VERBS.iter().map(|verb| verb.name);
+        names.filter(|name| !tried.contains(*name)).collect()
+    };
+    let never: Vec<&str> = NEVER_DONE.iter().map(|(name, _)| *name).collect();
+    let mut undone = lacks(&desk.done);
+    undone.retain(|name| !never.contains(name));
+    assert!(undone.is_empty(), "verbs which never succeeded: {undone:?}");
+    let unrefused = lacks(&desk.refused);
+    assert!(
+        unrefused.is_empty(),
+        "verbs which were never refused: {unrefused:?}"
+    );
+}
+
+/// Words from before `view`, and those of DRBD.
+fn words_of_earlier_times(desk: &mut Desk) {
+    for word in [
+        "role",
+        "state",
+        "mars-state",
+        "show-state",
+        "mars-info",
+        "show-info",
+        "show",
+        "show-errors",
+    ] {
+        desk.ok(BETA, &format!("{word} data"));
+    }
+    for word in [
+        "syncer",
+        "check-resize",
+        "get-gi",
+        "show-gi",
+        "outdate",
+        "adjust",
+        "hidden-commands",
+    ] {
+        let said = desk.ok(BETA, &format!("{word} data"));
+        assert!(said.contains("ignoring command"), "{said}");
+    }
+    for word in ["create-md", "dump-md", "dump", "new-current-uuid"] {
+        let said = desk.ok(BETA, &format!("{word} data"));
+        assert!(said.contains("makes no sense"), "{said}");
+    }
+    for word in ["cstate", "dstate", "status", "set-disabled-digests"] {
+        desk.no(BETA, &format!("{word} data"), "is not yet implemented");
+    }
+    for word in ["verify", "invalidate-remote"] {
+        desk.no(BETA, &format!("{word} data"), "is forbidden");
+    }
+    desk.ok(BETA, "set-sync-limit-value 3");
+    desk.no(BETA, "set-sync-limit-value many", "isn't a number");
+    desk.ok(BETA, "get-sync-limit-value");
+    desk.ok(BETA, "log-delete-all-replayed data");
+    desk.no(BETA, "create-uuid", "exists already");
+}
+
+/// What has not been refused yet is refused for a resource that is not there, or for a word too many.
+fn mistakes(desk: &mut Desk) {
+    for verb in VERBS {
+        if desk.refused.contains(verb.name) {
+            continue;
+        }
+        if matches!(verb.gate, Gate::Exists | Gate::Member) {
+            desk.no(
+                BETA,
+                &format!("{} nosuch", verb.name),
+                "'nosuch' does not exist",
+            );
+        } else {
+            let max = verb.words_max().expect("a bound");
+            let line = format!("{} {}", verb.name, "data ".repeat(max + 1));
+            desk.no(BETA, &line, "unexpected argument 'data'");
+        }
+    }
 }
 
 fn members_come(desk: &mut Desk) {
@@ -75,8 +174,14 @@ fn members_come(desk: &mut Desk) {
     desk.no(BETA, "join-cluster alpha", "the mars daemon is running");
     desk.no(ALPHA, "create-resource data disk", "absolute path");
     desk.lab.create_resource();
-    desk.tried
-        .extend(["create-resource", "join-resource"].map(str::to_owned));
+    // Done by the lab.
+    let done = [
+        "create-cluster",
+        "join-cluster",
+        "create-resource",
+        "join-resource",
+    ];
+    desk.done.extend(done.map(str::to_owned));
     desk.no(ALPHA, "create-resource data /nosuch", "would trash it");
     let small = desk.lab.disk(BETA).with_extension("small");
     make_disk(&small, SIZE / 2).expect("disk");
@@ -222,6 +327,7 @@ fn settings_and_keys(desk: &mut Desk) {
         "set-link hello /mars/uuid",
         "must be inside /mars/userspace/",
     );
+    desk.no(BETA, "delete-file /mars/uuid", "must be inside");
     desk.ok(BETA, "delete-file /mars/userspace/greeting");
     desk.no(
         BETA,
@@ -245,6 +351,8 @@ fn settings_and_keys(desk: &mut Desk) {
     );
     desk.ok(BETA, "lowlevel-delete-host delta");
     desk.no(BETA, "lowlevel-delete-host delta", "may fix any typos");
+    desk.ok(BETA, "systemd-trigger");
+    desk.ok(BETA, "systemd-trigger-extern data");
     desk.ok(BETA, "set-systemd-unit data data.mount");
     assert_eq!(
         desk.ok(BETA, "get-systemd-unit data").trim(),
@@ -299,6 +407,7 @@ fn roles(desk: &mut Desk) {
         "set-replay data 1",
         "todo-switch 'replay' must be off",
     );
+    replay_again(desk);
     desk.ok(BETA, "primary data");
     desk.settle(BETA, "role", "Primary");
     desk.settle(ALPHA, "role", "Secondary");
@@ -313,6 +422,16 @@ fn roles(desk: &mut Desk) {
     );
     desk.ok(GAMMA, "fake-sync data");
     desk.ok(GAMMA, "resume-sync data");
+    desk.lab.wait_up_to_date(GAMMA);
+}
+
+/// The present log from its beginning.
+fn replay_again(desk: &mut Desk) {
+    desk.ok(GAMMA, "pause-replay data");
+    desk.settle(GAMMA, "is-replay", "0");
+    let nr = desk.ok(GAMMA, "view-replay-lognr data");
+    desk.ok(GAMMA, &format!("set-replay data {}", nr.trim()));
+    desk.ok(GAMMA, "resume-replay data");
     desk.lab.wait_up_to_date(GAMMA);
 }
 
