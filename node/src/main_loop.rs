@@ -13,6 +13,7 @@ mod meter;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -64,6 +65,8 @@ pub struct Parts {
 pub struct Desk {
     /// The running logger, for sources and exports.
     pub grip: Mutex<Option<Grip>>,
+    /// The logger, when it is told to stop, hands its role over in order ([`crate::plan::logger::hands_over`]).
+    pub hands_over: AtomicBool,
     /// The last decision, for people.
     pub plan: Mutex<Option<ResourcePlan>>,
     /// Everything has ended, after the daemon was told to stop.

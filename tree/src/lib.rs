@@ -35,7 +35,7 @@ pub use disk_state::{Amounts, DiskFacts, DiskState};
 pub use key::Switch;
 pub use keys::Key;
 pub use knowledge::{Applied, HeldBack, Knowledge, MustReplace, Saved, Sifted};
-pub use lineage::{Fork, Hole, Lineage, MoveRefused, NextLog, Relation, SplitBrain};
+pub use lineage::{Fork, Held, Lineage, Next, Relation, SplitBrain};
 pub use log_name::{LogName, LogPos};
 pub use name::{Host, NameError, Resource};
 pub use path::{Path, PathError};

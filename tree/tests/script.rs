@@ -9,7 +9,7 @@
 //! dump                         all live values
 //! relation RES                 how the histories of all members lie to each other
 //! lineage RES                  ancestor, split brain, chains, what nobody needs
-//! move HOST to LOG in RES      may it? (`as primary` at the end: it is designated)
+//! next HOST in RES             which log comes next for it, or why none
 //! disk HOST in RES holds LOG=LEN …   what the replica is worth; `nothing` for no logs
 //! ```
 //!
@@ -79,7 +79,7 @@ impl World {
             "dump" => self.dump(),
             "relation" => self.relation(rest),
             "lineage" => self.lineage(rest),
-            "move" => self.may_move(rest),
+            "next" => self.next(rest),
             "disk" => self.disk(rest),
             other => panic!("unknown command {other}"),
         }
@@ -163,14 +163,7 @@ impl World {
             }
         }
         for host in lineage.members().cloned().collect::<Vec<_>>() {
-            let (chain, end) = lineage.chain(&host);
-            let end = match end {
-                NextLog::None => "end".to_owned(),
-                NextLog::Double { seq } => format!("several logs {seq}"),
-                NextLog::Hole(hole) => format!("hole {:?} before {}", hole.missing, hole.next),
-                NextLog::Log(log) => format!("{log}"),
-            };
-            self.say(&format!("chain of {host}: {}, then {end}", join(&chain)));
+            self.next_of(&lineage, res, &host);
         }
         self.say(&format!(
             "logs nobody needs: {}",
@@ -184,29 +177,42 @@ impl World {
         ));
     }
 
-    fn may_move(&mut self, rest: &str) {
-        let (rest, designated) = match rest.strip_suffix(" as primary") {
-            Some(rest) => (rest, true),
-            None => (rest, false),
-        };
+    fn next(&mut self, rest: &str) {
         let words: Vec<&str> = rest.split_whitespace().collect();
-        let [host, "to", log, "in", res] = words[..] else {
-            panic!("HOST to LOG in RES: {rest}");
+        let [host, "in", res] = words[..] else {
+            panic!("HOST in RES: {rest}");
         };
         let host = Host::new(host).expect("valid");
-        let log: LogName = log.parse().expect("valid");
-        match self.lineage_of(res).may_move(&host, &log, designated) {
-            Ok(()) => self.say(&format!("{host} may go on to {log}")),
-            Err(error) => {
-                let key = error.message_key();
-                let wait = if error.waiting_helps() {
-                    "wait"
-                } else {
-                    "stop"
-                };
-                self.say(&format!("{host}: {wait} ({key}): {error}"));
+        self.next_of(&self.lineage_of(res), res, &host);
+    }
+
+    /// With as much of its current log as its version link says.
+    fn next_of(&mut self, lineage: &Lineage, res: &str, host: &Host) {
+        let res = Resource::new(res).expect("valid");
+        let view = ResourceView::new(&self.tree, &res);
+        let Some(at) = view.member(host).replay() else {
+            return self.say(&format!("{host}: nobody knows where it stands"));
+        };
+        let link = view.member(host).version(at.log.seq);
+        let link = link.filter(|link| link.log == at.log);
+        let held = Held {
+            log: at.log.clone(),
+            len: link.as_ref().map_or(0, |link| link.len),
+            digest: link.map(|link| link.digest),
+        };
+        let primary = view.designated_primary().filter(|other| other != host);
+        let next = match lineage.next(host, &held, primary.as_ref()) {
+            Next::Open => "nothing yet".to_owned(),
+            Next::Unknown { log } => format!("{log}, which does not say what it continues"),
+            Next::After { log, len } => format!("{log} once {len} bytes are here"),
+            Next::Ready { log, empty: true } => format!("{log}, empty"),
+            Next::Ready { log, empty: false } => log.to_string(),
+            Next::Fork { after, between } => {
+                format!("a fork after {} between {}", show(after), join(between))
             }
-        }
+            Next::Hole { next } => format!("a hole before number {next}"),
+        };
+        self.say(&format!("{host} at {}@{}, then {next}", held.log, held.len));
     }
 
     fn disk(&mut self, rest: &str) {

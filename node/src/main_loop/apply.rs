@@ -4,12 +4,14 @@
 //! is announced before the first record is written; a worker that has to end is told before
 //! another one is started; indicators come last, because they only describe.
 
+use std::sync::atomic::Ordering;
+
 use tree::{Tree, key};
 
 use super::logger_place::Reins;
 use super::{ResourceLoop, logger_place, same_fetch, same_replay, same_sync};
 use crate::job::{ChainEnd, FetchJob, LoggerJob, ReplayJob, SyncJob};
-use crate::plan::{ExportWant, LoggerWant, ResourcePlan, Step, Want};
+use crate::plan::{ExportWant, LoggerWant, ResourcePlan, Step, Want, logger};
 use crate::ports::{KeyChange, Keys, KeysError};
 use crate::watch;
 use crate::worker::{fetcher, replayer, syncer};
@@ -141,6 +143,8 @@ impl ResourceLoop {
             self.steer_running_logger(job);
             return;
         }
+        let hands_over = &self.parts.desk.hands_over;
+        hands_over.store(logger::hands_over(want), Ordering::Relaxed);
         let (now, bell) = (self.now(), self.bell());
         let Some(replica) = self.disk.replica() else {
             self.logger.stop();

@@ -1,6 +1,7 @@
 //! The logger as a worker in its place: started with a job, steered through a [`Grip`].
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use parking_lot::Mutex;
 use tokio::sync::mpsc;
@@ -88,7 +89,10 @@ pub(super) async fn work(
         }
     }
     drop(held);
-    handle.stop().await
+    match desk.hands_over.load(Ordering::Relaxed) {
+        true => handle.stop().await,
+        false => handle.leave().await,
+    }
 }
 
 async fn obey(handle: &LoggerHandle, order: Option<Order>) {

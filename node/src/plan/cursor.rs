@@ -1,16 +1,14 @@
 //! Where does the own replica stand in the history, and what comes next?
 //!
-//! Reads the own replay position, the local log files and the version links of all hosts. A log
-//! is followed only by one whose version link names the very end of it, length *and* digest; two
-//! logs that both do, or one that goes on from an earlier place than what is held here, are a fork,
-//! and nobody follows a fork.
+//! Reads the own replay position, the local log files and the version links of all hosts. Which log comes next, or why
+//! none, is decided in one place, `tree::lineage`; here is what follows from it for this host: how far
+//! replay may go, whether it may move on, and what the own version links have to say.
 //!
 //! Manual: "Split Brain and Resolution"; main-loop reference 4.6, 4.11.1 to 4.11.3, 4.16.
 
-use std::collections::BTreeMap;
-
 use tree::key::Switch;
-use tree::{LogName, ReplayPos, VersionLink};
+use tree::lineage::{Held, Next as Found};
+use tree::{LogName, LogPos, ReplayPos, VersionLink, key};
 
 use super::role::Role;
 use super::seen::Seen;
@@ -52,7 +50,7 @@ pub enum Next {
     },
     /// Others went on from somewhere else, or several did.
     Fork(Reason),
-    /// Numbers are missing.
+    /// Numbers are missing, or nobody says what the next log continues.
     Hole(Reason),
 }
 
@@ -83,18 +81,15 @@ pub fn look(ask: &Ask<'_>) -> Option<Cursor> {
     let seen = &ask.seen;
     let at = seen.replay(seen.here)?;
     let local = ask.own.logs.get(&at.log).cloned();
-    let next = next(ask, &at.log, local.as_ref());
+    let (next, parted) = ask_lineage(ask, &at.log, local.as_ref());
     let have = local.as_ref().map_or(0, |local| local.len);
-    let shortest = successors(seen, &at.log)
-        .values()
-        .filter_map(|link| link.pred.as_ref())
-        .filter(|(_, log, _)| *log == at.log)
-        .map(|(_, _, len)| *len)
-        .min();
-    // What was written behind the place others went on from is a dead branch (L-D6), unless the
-    // operator forces this host to be primary with all it has.
-    let end = match shortest {
-        Some(len) if !is_forced(ask) => have.min(len),
+    // What was written behind the place others went on from is a dead branch (L-D6), unless this is
+    // the side the operator has chosen.
+    let end = match &next {
+        Next::Fork(_) if !is_chosen(ask, &at.log) => match parted {
+            Some(place) if place.log == at.log => have.min(place.offset),
+            _ => have.min(at.offset),
+        },
         _ => have,
     };
     Some(Cursor {
@@ -112,94 +107,62 @@ pub fn is_forced(ask: &Ask<'_>) -> bool {
     seen.designated_primary().as_ref() == Some(seen.here) && !seen.todo(seen.here, Switch::Fetch)
 }
 
-/// All logs with the next number, each with the version link that describes it best.
-pub fn successors(seen: &Seen<'_>, log: &LogName) -> BTreeMap<LogName, VersionLink> {
-    let seq = log.seq + 1;
-    let mut found: BTreeMap<LogName, VersionLink> = BTreeMap::new();
-    for (host, link) in seen.versions(seq) {
-        if link.log.seq != seq || link.pred.is_none() {
-            continue;
-        }
-        // The creator knows best; copies of others may be old or taken over at join.
-        if host == link.log.creator || !found.contains_key(&link.log) {
-            found.insert(link.log.clone(), link);
-        }
-    }
-    found
+/// This host has already written log `at` under the designation that holds, and was only restarted: its history is the one
+/// the operator has chosen, whatever others went on from.
+pub fn keeps_role(ask: &Ask<'_>, at: &LogName) -> bool {
+    let seen = &ask.seen;
+    let stamp = |path: &tree::Path| seen.tree.get(path).map(|entry| entry.stamp.clone());
+    let designated = stamp(&key::primary(seen.res));
+    let wrote =
+        stamp(&key::log(seen.res, at)).max(stamp(&key::version(seen.res, at.seq, seen.here)));
+    seen.designated_primary().as_ref() == Some(seen.here)
+        && at.creator == *seen.here
+        && designated.is_some()
+        && wrote > designated
 }
 
-/// Is nothing known to be in this log?
-fn is_empty(seen: &Seen<'_>, link: &VersionLink) -> bool {
-    link.len == 0 && seen.log_len(&link.log).unwrap_or(0) == 0
+/// Is the history of this host the right one by an order of the operator?
+pub fn is_chosen(ask: &Ask<'_>, at: &LogName) -> bool {
+    is_forced(ask) || keeps_role(ask, at)
 }
 
 /// What comes after `log`, of which `local` is here?
 pub fn next(ask: &Ask<'_>, log: &LogName, local: Option<&LocalLog>) -> Next {
+    ask_lineage(ask, log, local).0
+}
+
+/// The same, and where histories parted, if they did.
+fn ask_lineage(ask: &Ask<'_>, log: &LogName, local: Option<&LocalLog>) -> (Next, Option<LogPos>) {
     let seen = &ask.seen;
-    let mut from_here: Vec<VersionLink> = successors(seen, log)
-        .into_values()
-        .filter(|link| link.pred.as_ref().is_some_and(|(_, pred, _)| pred == log))
-        .collect();
-    if from_here.len() > 1 {
-        // A log nobody ever wrote to is no history: a primary had just begun it when it crashed.
-        from_here.retain(|link| !is_empty(seen, link) || seen.is_actual_primary(&link.log.creator));
-    }
     let have = local.map_or(0, |local| local.len);
-    match from_here.as_slice() {
-        [] => hole(seen, log, have),
-        [only] => one(seen, log, local, only),
-        several => Next::Fork(Reason::SplitBrain {
-            after: log.at(have),
-            between: several.iter().map(|link| link.log.clone()).collect(),
-        }),
-    }
-}
-
-/// One log claims to continue ours: does it?
-fn one(seen: &Seen<'_>, log: &LogName, local: Option<&LocalLog>, link: &VersionLink) -> Next {
-    let Some((digest, _, len)) = link.pred.clone() else {
-        return Next::Open;
+    let held = Held {
+        log: log.clone(),
+        len: have,
+        digest: local.map(|local| local.digest),
     };
-    let have = local.map_or(0, |local| local.len);
-    let same = local.map_or(len == 0, |local| local.digest == digest);
-    if have < len {
-        return Next::After {
-            log: link.log.clone(),
-            len,
-        };
-    }
-    if have == len && (same || digest.is_zero()) {
-        return Next::Ready {
-            log: link.log.clone(),
-            empty: is_empty(seen, link),
-        };
-    }
-    Next::Fork(Reason::SplitBrain {
-        after: log.at(len),
-        between: vec![log.clone(), link.log.clone()],
-    })
-}
-
-/// No log has the next number. Is there one behind it?
-fn hole(seen: &Seen<'_>, log: &LogName, have: u64) -> Next {
-    let behind = seen
-        .logs()
-        .into_iter()
-        .filter(|other| other.seq > log.seq)
-        .map(|other| other.seq)
-        .min();
-    match behind {
-        Some(seq) if seq > log.seq + 1 => Next::Hole(Reason::Hole {
+    let primary = seen.designated_primary().filter(|other| other != seen.here);
+    let found = ask.lineage.next(seen.here, &held, primary.as_ref());
+    let next = match found {
+        Found::Open => Next::Open,
+        Found::Unknown { log } => Next::Hole(Reason::NoVersion(log)),
+        Found::After { log, len } => Next::After { log, len },
+        Found::Ready { log, empty } => Next::Ready { log, empty },
+        Found::Hole { next } => Next::Hole(Reason::Hole {
             at: log.at(have),
-            next: seq,
+            next,
         }),
-        _ => Next::Open,
-    }
+        Found::Fork { after, between } => {
+            let reason = Reason::SplitBrain {
+                after: after.clone(),
+                between,
+            };
+            return (Next::Fork(reason), after);
+        }
+    };
+    (next, None)
 }
 
-/// May the replica go on with the next log? The switchover check of main-loop reference 4.11.3, as
-/// `tree::lineage` has it: what decides is what the next log says it continues, digest of the contents
-/// included, not what the creator of the current one has published, which may be dead.
+/// May the replica go on with the next log? The switchover check of main-loop reference 4.11.3.
 pub fn may_follow(ask: &Ask<'_>, cursor: &Cursor) -> Result<LogName, Reason> {
     let seen = &ask.seen;
     let (log, empty) = match &cursor.next {
@@ -277,13 +240,17 @@ pub fn steps(ask: &Ask<'_>, role: &Role, cursor: Option<&Cursor>) -> Vec<Step> {
 /// bear no seal: their creator crashed.
 pub fn finished(ask: &Ask<'_>) -> Vec<LogName> {
     let open = ask.own.logs.iter().filter(|(_, local)| !local.sealed);
-    open.filter(|(log, local)| matches!(next(ask, log, Some(local)), Next::Ready { .. }))
-        .map(|(log, _)| log.clone())
-        .collect()
+    open.filter(|(log, local)| match next(ask, log, Some(local)) {
+        Next::Ready { log: next, .. } => next.seq > log.seq,
+        _ => false,
+    })
+    .map(|(log, _)| log.clone())
+    .collect()
 }
 
 /// Own version links that do not say what the files hold (L-A6): after a crash the stored link is
-/// older than the file, or a torn tail was cut off.
+/// older than the file, or a torn tail was cut off. Not those of logs that were given up by a command: a link of a log
+/// which nobody chains to anything would only haunt the others.
 fn relink(ask: &Ask<'_>, cursor: &Cursor) -> Vec<Step> {
     let seen = &ask.seen;
     let busy = ask.logs_written();
@@ -307,6 +274,10 @@ fn relink(ask: &Ask<'_>, cursor: &Cursor) -> Vec<Step> {
             continue;
         }
         let pred = pred_of(ask, log, own.as_ref());
+        let is_given_up = own.is_none() && (pred.is_none() || seen.log_deleted(log));
+        if is_given_up && *log != cursor.at.log {
+            continue;
+        }
         steps.push(Step::Relink { end, pred });
     }
     steps

@@ -1,7 +1,7 @@
 //! When does this host append to a log of its own, and to which one?
 //!
 //! Runs from the moment the role may begin until the device has lost its last client and the
-//! operator no longer wants it here; then it drains, seals and ends. Rotation is a job with the
+//! operator no longer wants it here; then it drains and ends, with a seal if it hands over. Rotation is a job with the
 //! next number. Never appends to a log that existed before.
 //!
 //! Manual: "The Transaction Logger"; main-loop reference 4.9, 4.11 (c), invariants 26, 29, 31.
@@ -20,6 +20,13 @@ pub fn want(ask: &Ask<'_>, role: &Role) -> Want<LoggerWant> {
         Role::MayBegin(job) => begin(ask, job),
         Role::Primary | Role::Leaving(_) => go_on(ask, role),
     }
+}
+
+/// Does a logger that rests for this reason give its history away, so that it may seal its log? Only in the middle of a
+/// planned handover, when nobody is designated. Where another host is designated, or the daemon stops, somebody may
+/// have gone on from the last byte or is about to, and a seal behind it would look like a second history.
+pub fn hands_over(want: &Want<LoggerWant>) -> bool {
+    matches!(want.reason(), Some(Reason::NoPrimaryDesignated))
 }
 
 /// Before the first record, everybody else must have left the disk.

@@ -26,6 +26,7 @@ pub mod syncer;
 use std::collections::BTreeMap;
 
 use tree::key::Switch;
+use tree::lineage::Lineage;
 use tree::{Host, LogName, Resource, Tree};
 
 use crate::config::NodeConfig;
@@ -192,8 +193,10 @@ pub fn decide<'a>(
         .map(|res| {
             let seen = Seen { tree, res, here };
             let own = facts.resources.get(res).unwrap_or(&none);
+            let lineage = Lineage::of(&seen.resource());
             let ask = Ask {
                 seen,
+                lineage: &lineage,
                 all: facts,
                 own,
                 config,
@@ -209,6 +212,8 @@ pub fn decide<'a>(
 pub struct Ask<'a> {
     /// The tree.
     pub seen: Seen<'a>,
+    /// What the version links say together.
+    pub lineage: &'a Lineage,
     /// Facts about the host.
     pub all: &'a Facts,
     /// Facts about this resource.

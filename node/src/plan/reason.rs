@@ -80,16 +80,16 @@ pub enum Reason {
         there: u64,
     },
     /// The creator's version link is missing.
-    #[error("{0} has no version link of its creator")]
+    #[error("{0} cannot be compared: no version link says what it continues")]
     NoVersion(LogName),
     /// The next log of the same history must be applied first.
     #[error("{0} comes first")]
     FollowsFirst(LogName),
     /// Histories differ: a human has to choose.
-    #[error("split brain after {after}: {}", list(.between))]
+    #[error("split brain after {}: {}", place(.after.as_ref()), list(.between))]
     SplitBrain {
         /// The last common place, as far as known here.
-        after: LogPos,
+        after: Option<LogPos>,
         /// Logs that go on from there, or should have.
         between: Vec<LogName>,
     },
@@ -133,6 +133,10 @@ pub enum Reason {
     /// There is nothing to export.
     #[error("not yet primary: {0}")]
     NotYetPrimary(Box<Reason>),
+}
+
+fn place(at: Option<&LogPos>) -> String {
+    at.map_or_else(|| "an unknown place".to_owned(), ToString::to_string)
 }
 
 fn list(logs: &[LogName]) -> String {

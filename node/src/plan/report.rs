@@ -8,8 +8,6 @@
 
 use std::time::Duration;
 
-use tree::lineage::Lineage;
-use tree::view::ResourceView;
 use tree::{Host, Path, Tree, key};
 
 use super::cursor::{self, Cursor};
@@ -200,8 +198,7 @@ fn split_brain(ask: &Ask<'_>, cursor: Option<&Cursor>) -> Option<String> {
     if let Some(own) = cursor::fork_of(cursor) {
         return Some(own.to_string());
     }
-    let lineage = Lineage::of(&ResourceView::new(ask.seen.tree, ask.seen.res));
-    let split = lineage.split_brain()?;
+    let split = ask.lineage.split_brain()?;
     let fork = split.forks.first()?;
     let (a, b) = &fork.hosts;
     Some(match &fork.after {

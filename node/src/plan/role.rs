@@ -107,7 +107,10 @@ fn takeover(ask: &Ask<'_>, cursor: Option<&Cursor>) -> Result<LoggerWant, Reason
     is_consistent(ask, cursor, forced)?;
     if !forced {
         nothing_comes_first(ask, cursor)?;
-        others_have_released(ask, cursor)?;
+        if !cursor::keeps_role(ask, &cursor.at.log) {
+            others_agree(ask, cursor)?;
+            others_have_released(ask, cursor)?;
+        }
     }
     let pred = cursor
         .local_end()
@@ -162,8 +165,23 @@ fn nothing_comes_first(ask: &Ask<'_>, cursor: &Cursor) -> Result<(), Reason> {
             have: cursor.have(),
             want: *len,
         }),
+        // Restarted in the history the operator had chosen before.
+        Next::Fork(_) if cursor::keeps_role(ask, &cursor.at.log) => Ok(()),
         Next::Fork(reason) | Next::Hole(reason) => Err(reason.clone()),
     }
+}
+
+/// No member has another history: else the operator has to choose, and only a forced command is a choice.
+fn others_agree(ask: &Ask<'_>, cursor: &Cursor) -> Result<(), Reason> {
+    let Some((other, after)) = ask.lineage.excluded_by(ask.seen.here) else {
+        return Ok(());
+    };
+    let newest = ask.lineage.history(other).values().next_back();
+    let between = newest.map(|segment| segment.log.clone());
+    Err(Reason::SplitBrain {
+        after,
+        between: [cursor.at.log.clone()].into_iter().chain(between).collect(),
+    })
 }
 
 /// Nobody else writes, and what the last primary wrote is here to the last byte.

@@ -192,11 +192,21 @@ impl LoggerHandle {
 
     /// Releases the device in order (invariant 29): takes no more requests, seals the log, brings everything onto the disk,
     /// flushes it, and stores the final position and version link. Also ends a logger that has failed.
-    pub async fn stop(mut self) -> Ended {
+    pub async fn stop(self) -> Ended {
+        self.release(true).await
+    }
+
+    /// The same without a seal, when somebody may have gone on from what was written: not a byte more is added to
+    /// a history that was not given away by this host.
+    pub async fn leave(self) -> Ended {
+        self.release(false).await
+    }
+
+    async fn release(mut self, seal: bool) -> Ended {
         let shared = self.shared.clone();
         let wake = {
             let mut core = shared.core.lock();
-            core.close(shared.now());
+            core.close(seal, shared.now());
             core.must_wake_log()
         };
         shared.wake_log(wake);

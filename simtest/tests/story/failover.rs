@@ -4,7 +4,7 @@
 use simtest::host::Crash;
 use simtest::world::DEVICE_BYTES;
 
-use crate::story::{minutes, seconds, story};
+use crate::story::{minutes, pair, seconds, story};
 
 #[test]
 fn forced_failover_then_split_brain_then_invalidate() {
@@ -55,6 +55,62 @@ fn forced_failover_then_split_brain_then_invalidate() {
             app.rest();
             w.run_for(seconds(30)).await;
             w.must_be_equal("data", &["beta", "alpha", "gamma"]).await;
+        });
+    }
+}
+
+#[test]
+fn a_primary_that_is_replaced_by_force_while_it_rests_follows_by_itself() {
+    for seed in 70..73 {
+        story(seed, async |w| {
+            let app = pair(w, DEVICE_BYTES).await;
+            w.run_for(seconds(20)).await;
+            app.rest();
+            assert!(w.run_until(minutes(2), |_| app.is_closed()).await);
+            w.up_to_date("beta", "data", minutes(2))
+                .await
+                .expect("everything is there");
+            w.run_for(seconds(5)).await;
+            w.must("beta", "marsadm pause-fetch data").await;
+            w.must("beta", "marsadm primary data --force").await;
+            assert!(
+                w.run_until(minutes(1), |w| w.shows("beta", "data")).await,
+                "{}",
+                w.explain("data")
+            );
+            app.work();
+            w.run_for(seconds(20)).await;
+            for name in ["alpha", "beta"] {
+                assert_eq!(w.view(name, "is-split-brain", "data").await, "0", "{name}");
+            }
+            w.must_be_equal("data", &["beta", "alpha"]).await;
+        });
+    }
+}
+
+#[test]
+fn a_primary_that_was_stopped_in_order_follows_whoever_was_forced_meanwhile() {
+    for seed in 73..75 {
+        story(seed, async |w| {
+            let app = pair(w, DEVICE_BYTES).await;
+            w.run_for(seconds(20)).await;
+            app.rest();
+            assert!(w.run_until(minutes(2), |_| app.is_closed()).await);
+            w.up_to_date("beta", "data", minutes(2))
+                .await
+                .expect("everything is there");
+            w.run_for(seconds(5)).await;
+            w.cut("alpha", "beta");
+            w.stop("alpha").await;
+            w.net.heal();
+            w.must("beta", "marsadm pause-fetch data").await;
+            w.must("beta", "marsadm primary data --force").await;
+            app.work();
+            w.run_for(seconds(20)).await;
+            w.start("alpha").await.expect("starts again");
+            w.run_for(seconds(20)).await;
+            assert_eq!(w.view("alpha", "is-split-brain", "data").await, "0");
+            w.must_be_equal("data", &["beta", "alpha"]).await;
         });
     }
 }

@@ -5,14 +5,16 @@
 //! to there. So histories are compared from the newest log they have in common backwards, until a place is found
 //! where both agree: the common ancestor. When both have something behind it, the brain is split.
 //!
-//! Nothing is ever resolved here, and *unknown* is a legal answer: all-zero digests and missing links prove nothing.
-//! Rules for moving to the next log and for deletion are in `rules.rs`.
+//! Nothing is ever resolved here, and *unknown* is a legal answer: all-zero digests and missing links prove nothing. A log
+//! nobody has written to is no history either, unless the designated primary has just begun it.
+//! Which log comes next for a replica is decided in `next.rs`, which logs nobody needs in `rules.rs`.
 //!
 //! Manual: "Split Brain Situations", "Growing Up To Date". Invariants 22 to 25 of the data path.
 
+mod next;
 mod rules;
 
-pub use rules::{Hole, MoveRefused, NextLog};
+pub use next::{Held, Next};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
@@ -26,11 +28,15 @@ use crate::view::ResourceView;
 /// All that the tree says about the logs of one resource.
 #[derive(Clone, Debug, Default)]
 pub struct Lineage {
-    pub(crate) versions: BTreeMap<(u64, Host), VersionLink>,
+    pub(crate) versions: BTreeMap<u64, BTreeMap<Host, VersionLink>>,
     pub(crate) replays: BTreeMap<Host, Option<ReplayPos>>,
     pub(crate) logs: BTreeMap<LogName, u64>,
-    pub(crate) skips: BTreeMap<Host, u64>,
+    pub(crate) primaries: BTreeSet<Host>,
+    histories: BTreeMap<Host, History>,
 }
+
+/// What one host says about each log number.
+type History = BTreeMap<u64, Segment>;
 
 /// One log in the history of a host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -96,13 +102,16 @@ pub struct SplitBrain {
 impl Lineage {
     /// Reads what the tree says about a resource.
     pub fn of(res: &ResourceView<'_>) -> Lineage {
-        let replays = res.replays();
-        let skip = |host: &Host| Some((host.clone(), res.member(host).skip_check()?));
+        let mut versions: BTreeMap<u64, BTreeMap<Host, VersionLink>> = BTreeMap::new();
+        for ((seq, host), link) in res.versions() {
+            versions.entry(seq).or_default().insert(host, link);
+        }
         Lineage {
-            versions: res.versions(),
+            histories: histories(&versions, res.designated_primary().as_ref()),
+            versions,
             logs: res.logs(),
-            skips: replays.keys().filter_map(skip).collect(),
-            replays,
+            primaries: res.actual_primaries(),
+            replays: res.replays(),
         }
     }
 
@@ -113,25 +122,14 @@ impl Lineage {
 
     /// The history of `host` by its own links: number of the log → what of it belongs to it. Empty when the host
     /// has published nothing.
-    pub fn history(&self, host: &Host) -> BTreeMap<u64, Segment> {
-        let mut history: BTreeMap<u64, Segment> = BTreeMap::new();
-        let own = self.versions.iter().filter(|((_, owner), _)| owner == host);
-        for ((seq, _), link) in own {
-            if link.log.seq == *seq {
-                let open = segment(&link.as_pred(), false);
-                history.insert(*seq, open);
-            }
-            // What a log continues from is final, whatever the older link says: that one may be lazy.
-            if let Some(pred) = &link.pred {
-                history.insert(pred.1.seq, segment(pred, true));
-            }
-        }
-        history
+    pub fn history(&self, host: &Host) -> &BTreeMap<u64, Segment> {
+        static NOTHING: History = BTreeMap::new();
+        self.histories.get(host).unwrap_or(&NOTHING)
     }
 
     /// How the histories of `a` and `b` lie to each other.
     pub fn relation(&self, a: &Host, b: &Host) -> Relation {
-        compare(&self.history(a), &self.history(b))
+        compare(self.history(a).values().rev(), self.history(b))
     }
 
     /// The newest place which the histories of all members share. `None` when one of them is unknown or there
@@ -139,9 +137,9 @@ impl Lineage {
     pub fn common_ancestor(&self) -> Option<LogPos> {
         let mut histories = self.members().map(|host| self.history(host));
         let first = histories.next()?;
-        let mut ancestor = end_of(&first)?;
+        let mut ancestor = end_of(first.values().rev())?;
         for other in histories {
-            let shared = match compare(&first, &other) {
+            let shared = match compare(first.values().rev(), other) {
                 Relation::Same { at } | Relation::Behind { at } | Relation::Ahead { at } => at,
                 Relation::Fork { after } => after?,
                 Relation::Unknown => return None,
@@ -160,7 +158,8 @@ impl Lineage {
         let mut excludes = BTreeSet::new();
         for a in 0..hosts.len() {
             for b in a + 1..hosts.len() {
-                if let Relation::Fork { after } = compare(&histories[a], &histories[b]) {
+                if let Relation::Fork { after } = compare(histories[a].values().rev(), histories[b])
+                {
                     excludes.insert((a, b));
                     let hosts = (hosts[a].clone(), hosts[b].clone());
                     forks.push(Fork { hosts, after });
@@ -201,17 +200,44 @@ fn segment((digest, log, len): &(Digest128, LogName, u64), closed: bool) -> Segm
     }
 }
 
-/// Compares two histories from their newest common log backwards.
-fn compare(a: &BTreeMap<u64, Segment>, b: &BTreeMap<u64, Segment>) -> Relation {
-    let (Some(end_a), Some(end_b)) = (end_of(a), end_of(b)) else {
+fn histories(
+    versions: &BTreeMap<u64, BTreeMap<Host, VersionLink>>,
+    designated: Option<&Host>,
+) -> BTreeMap<Host, History> {
+    let mut all: BTreeMap<Host, History> = BTreeMap::new();
+    let links = |(seq, links)| std::iter::repeat(seq).zip(links);
+    for (seq, (owner, link)) in versions.iter().flat_map(links) {
+        let history = all.entry(owner.clone()).or_default();
+        if link.log.seq == *seq {
+            history.insert(*seq, segment(&link.as_pred(), false));
+        }
+        // What a log continues from is final, whatever the older link says: that one may be lazy.
+        if let Some(pred) = &link.pred {
+            history.insert(pred.1.seq, segment(pred, true));
+        }
+    }
+    for history in all.values_mut() {
+        let newest = history.values().next_back();
+        let begun = newest.is_some_and(|last| {
+            last.len == 0 && !last.closed && Some(&last.log.creator) != designated
+        });
+        if begun && history.len() > 1 {
+            history.pop_last();
+        }
+    }
+    all
+}
+
+/// Compares a history, newest log first, with another one, from their newest common log backwards.
+fn compare<'a>(a: impl Iterator<Item = &'a Segment> + Clone, b: &History) -> Relation {
+    let (Some(end_a), Some(end_b)) = (end_of(a.clone()), end_of(b.values().rev())) else {
         return Relation::Unknown;
     };
-    let common = a
-        .iter()
-        .rev()
-        .filter_map(|(seq, in_a)| Some((in_a, b.get(seq)?)));
     let mut compared = false;
-    for (in_a, in_b) in common {
+    for in_a in a {
+        let Some(in_b) = b.get(&in_a.log.seq) else {
+            continue;
+        };
         compared = true;
         if let Some(at) = meeting_point(in_a, in_b) {
             return match (end_a > at, end_b > at) {
@@ -240,8 +266,9 @@ fn meeting_point(a: &Segment, b: &Segment) -> Option<LogPos> {
     }
 }
 
-fn end_of(history: &BTreeMap<u64, Segment>) -> Option<LogPos> {
-    let (_, last) = history.last_key_value()?;
+/// The last byte of a history, newest log first.
+fn end_of<'a>(mut history: impl Iterator<Item = &'a Segment>) -> Option<LogPos> {
+    let last = history.next()?;
     Some(last.log.at(last.len))
 }
 

@@ -56,6 +56,8 @@ pub(super) struct Core {
     queued_since: Option<Duration>,
     /// How many of the queued items are seals.
     queued_seals: usize,
+    /// The log ends behind what is queued, without a seal.
+    end_asked: bool,
     log_task: LogTask,
     /// Records ordered so far.
     ordered: u64,
@@ -137,6 +139,8 @@ pub(super) enum LogWork {
         stamp_ns: u64,
         until: u64,
     },
+    /// Nothing is queued any more: the log ends where it is.
+    End,
     /// Nothing before this moment, unless somebody calls.
     Sleep(Option<Duration>),
 }
@@ -162,6 +166,7 @@ impl Core {
             queued_bytes: 0,
             queued_since: None,
             queued_seals: 0,
+            end_asked: false,
             log_task: LogTask::Busy,
             ordered: 0,
             durable: 0,
@@ -250,12 +255,16 @@ impl Core {
         self.tail = next.at(0);
     }
 
-    /// No more changes; the log ends here. Doing so again changes nothing.
-    pub fn close(&mut self, now: Duration) {
-        if self.gate == Gate::Open {
-            self.gate = Gate::Closing;
-            self.refuse_held(&DeviceError::ShuttingDown);
-            self.push_seal(None, now);
+    /// No more changes; the log ends here, with a seal or without. Doing so again changes nothing.
+    pub fn close(&mut self, seal: bool, now: Duration) {
+        if self.gate != Gate::Open {
+            return;
+        }
+        self.gate = Gate::Closing;
+        self.refuse_held(&DeviceError::ShuttingDown);
+        match seal {
+            true => self.push_seal(None, now),
+            false => self.end_asked = true,
         }
     }
 
@@ -263,6 +272,10 @@ impl Core {
     pub fn log_work(&mut self, now: Duration, wall_ns: u64) -> LogWork {
         let poisoned = matches!(self.gate, Gate::Poisoned(_));
         let Some(since) = self.queued_since.filter(|_| !poisoned) else {
+            if !poisoned && std::mem::take(&mut self.end_asked) {
+                self.log_task = LogTask::Busy;
+                return LogWork::End;
+            }
             self.log_task = LogTask::Sleeps;
             return LogWork::Sleep(None);
         };
@@ -283,7 +296,7 @@ impl Core {
         let wake = match self.log_task {
             LogTask::Busy => false,
             LogTask::Dozes => self.is_urgent(),
-            LogTask::Sleeps => self.queued_since.is_some(),
+            LogTask::Sleeps => self.queued_since.is_some() || self.end_asked,
         };
         if wake {
             self.log_task = LogTask::Busy;
@@ -478,6 +491,7 @@ impl Core {
             || !self.held.is_empty()
             || self.queued_bytes >= BATCH_BYTES
             || self.queued_seals > 0
+            || self.end_asked
     }
 
     fn take_seal(&mut self, now: Duration, wall_ns: u64) -> LogWork {

@@ -45,16 +45,14 @@ pub(super) async fn run(shared: Arc<Shared>) {
                 next: None,
                 stamp_ns,
                 until,
-            } => {
-                match shared.seal(stamp_ns, until, None).await {
-                    Ok(end) => {
-                        // Its keys are stored at the end of the release, with the final position.
-                        shared.released.send_replace(Some(end));
-                        return;
-                    }
-                    Err(failed) => Err(failed),
-                }
-            }
+            } => match shared.seal(stamp_ns, until, None).await {
+                Ok(end) => return shared.note_released(end),
+                Err(failed) => Err(failed),
+            },
+            LogWork::End => match shared.end().await {
+                Ok(end) => return shared.note_released(end),
+                Err(failed) => Err(failed),
+            },
             LogWork::Seal {
                 next: Some(next),
                 stamp_ns,
@@ -152,6 +150,26 @@ impl Shared {
             Ok(ChainEnd::new(&log, end))
         })
         .await
+    }
+
+    /// Ends the log where it is. A log without a seal is as long as what others may have of it.
+    async fn end(self: &Arc<Self>) -> Result<ChainEnd, LogFailed> {
+        let this = self.clone();
+        self.on_log(move || {
+            let writer = this.writer.lock();
+            let (log, end) = (writer.log().clone(), writer.durable());
+            drop(writer);
+            this.core.lock().note_sealed(&log, end.len);
+            this.site.shelf.grow(&log, end, true);
+            this.settle();
+            Ok(ChainEnd::new(&log, end))
+        })
+        .await
+    }
+
+    /// Its keys are stored at the end of the release, with the final position.
+    fn note_released(&self, end: ChainEnd) {
+        self.released.send_replace(Some(end));
     }
 
     async fn rotate(
