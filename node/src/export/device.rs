@@ -12,6 +12,7 @@
 //! Manual: data-path reference section 6 (device front-end), 1.5 (completion point).
 
 use std::future::Future;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -159,6 +160,17 @@ pub trait Device: Send + Sync {
 
     /// The client will read these bytes soon. Answering at once without doing anything is legal.
     fn cache(&self, off: u64, len: u64) -> Answer<()>;
+
+    /// The same device for a caller that has a thread of its own and calls [`Device::help`] after every bunch of
+    /// requests, before it waits. `None` if it needs no help.
+    fn for_helper(&self) -> Option<Arc<dyn Device>> {
+        None
+    }
+
+    /// Does on the calling thread, which may block for a moment, what requests wait for. Returns whether it did anything.
+    fn help(&self) -> bool {
+        false
+    }
 
     /// What the range consists of, from its start on: at least one extent. They may end early
     /// (the client asks again) but not late; the server cuts what sticks out.

@@ -18,10 +18,15 @@ use tokio::task::{JoinHandle, JoinSet};
 use super::server::NbdServer;
 use super::tls::NbdTls;
 use crate::ports::within;
+use crate::real::own_thread;
 use crate::watch;
 
 /// Clients of one socket at a time; further ones are closed unheard.
 pub const CLIENTS_MAX: usize = 1024;
+
+/// Clients of one socket that get a thread of their own. Further ones share the threads of the daemon and wait a little longer
+/// for their flushes.
+const OWN_THREADS_MAX: usize = 64;
 
 /// Pause after a failed accept (mostly: too many open files), so that it does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -167,6 +172,7 @@ fn bind_unix(path: &Path) -> io::Result<UnixListener> {
 
 async fn take_clients(server: NbdServer, listener: Listener, mut stop: watch::Receiver<bool>) {
     let room = Arc::new(Semaphore::new(CLIENTS_MAX));
+    let threads = Arc::new(Semaphore::new(OWN_THREADS_MAX));
     let mut clients = JoinSet::new();
     loop {
         let accepted = tokio::select! {
@@ -191,11 +197,11 @@ async fn take_clients(server: NbdServer, listener: Listener, mut stop: watch::Re
             continue;
         };
         let (server, stop) = (server.clone(), stop.clone());
+        let thread = Arc::clone(&threads).try_acquire_owned().ok();
         clients.spawn(async move {
-            match connection {
-                Connection::Unix(stream) => server.serve(stream, &peer, stop).await,
-                Connection::Tcp(stream) => server.serve(stream, &peer, stop).await,
-                Connection::Tls(stream, tls) => server.serve_tls(stream, &tls, &peer, stop).await,
+            match thread {
+                Some(_thread) => connection.serve_alone(server, peer, stop).await,
+                None => connection.serve(&server, &peer, stop).await,
             }
             drop(place);
         });
@@ -210,6 +216,43 @@ async fn take_clients(server: NbdServer, listener: Listener, mut stop: watch::Re
 fn report_panic(ended: Result<(), tokio::task::JoinError>) {
     if let Err(error) = ended {
         tracing::error!(%error, "the task of an NBD client ended badly");
+    }
+}
+
+impl Connection {
+    async fn serve(self, server: &NbdServer, peer: &str, stop: watch::Receiver<bool>) {
+        match self {
+            Connection::Unix(stream) => server.serve(stream, peer, stop).await,
+            Connection::Tcp(stream) => server.serve(stream, peer, stop).await,
+            Connection::Tls(stream, tls) => server.serve_tls(stream, &tls, peer, stop).await,
+        }
+    }
+
+    /// On a thread that does nothing else, so that it can write the log without a change of threads.
+    async fn serve_alone(self, server: NbdServer, peer: String, stop: watch::Receiver<bool>) {
+        let name = peer.clone();
+        let alone = async move {
+            let server = server.on_own_thread();
+            match self.settle_here() {
+                Ok(here) => here.serve(&server, &peer, stop).await,
+                Err(error) => tracing::warn!(peer, %error, "connection cannot be taken over"),
+            }
+        };
+        if let Err(error) = own_thread::run("nbd-client", alone).await {
+            tracing::warn!(peer = name, %error, "no thread for an NBD client");
+        }
+    }
+
+    /// Sockets belong to the runtime that waits for them; this one shall belong to the current one.
+    fn settle_here(self) -> io::Result<Connection> {
+        let tcp = |stream: TcpStream| TcpStream::from_std(stream.into_std()?);
+        Ok(match self {
+            Connection::Unix(stream) => {
+                Connection::Unix(UnixStream::from_std(stream.into_std()?)?)
+            }
+            Connection::Tcp(stream) => Connection::Tcp(tcp(stream)?),
+            Connection::Tls(stream, tls) => Connection::Tls(tcp(stream)?, tls),
+        })
     }
 }
 

@@ -69,6 +69,8 @@ pub struct Client<S> {
     leaving: Option<Left>,
     /// Nobody takes the replies.
     deaf: bool,
+    /// This connection has a thread of its own, which does what the device needs to be done.
+    helps: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
@@ -97,7 +99,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             held: 0,
             leaving: None,
             deaf: false,
+            helps: false,
         }
+    }
+
+    /// The thread that runs this client runs nothing else, and may block: it helps the device.
+    pub fn with_own_thread(mut self) -> Self {
+        if let Some(device) = self.device.for_helper() {
+            self.device = device;
+            self.helps = true;
+        }
+        self
     }
 
     /// Serves until the client has left and everything it began is answered. May be dropped and
@@ -127,6 +139,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             let load = self.load();
             self.collect(cx);
             let sent = self.send(cx);
+            if self.helps && self.device.help() {
+                continue;
+            }
             if let Some(left) = self.leaving.take_if(|_| sent && self.in_flight.is_empty()) {
                 return Poll::Ready(left);
             }

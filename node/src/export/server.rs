@@ -75,6 +75,8 @@ pub struct NbdServer {
     clock: Arc<dyn Clock>,
     /// For the data of large writes of all clients.
     buffers: Buffers,
+    /// Each client has a thread to itself.
+    own_thread: bool,
 }
 
 /// How the negotiation ended.
@@ -90,7 +92,14 @@ impl NbdServer {
             exports,
             clock,
             buffers: Buffers::default(),
+            own_thread: false,
         }
+    }
+
+    /// For one client on a thread that runs nothing else.
+    pub(super) fn on_own_thread(mut self) -> Self {
+        self.own_thread = true;
+        self
     }
 
     /// The time source, for those who listen.
@@ -146,8 +155,11 @@ impl NbdServer {
         match agreed {
             Ok(Agreed::Serve(session, opened)) => {
                 let device = Arc::clone(opened.device());
-                let client =
+                let mut client =
                     Client::new(stream, device, session, &talk.input, self.buffers.clone());
+                if self.own_thread {
+                    client = client.with_own_thread();
+                }
                 drop(talk);
                 self.transmit(client, &opened, peer).await;
             }

@@ -6,4 +6,5 @@ pub mod clock;
 pub mod control_socket;
 pub mod exec;
 pub mod host_lock;
+pub mod own_thread;
 pub mod signals;

@@ -20,6 +20,7 @@ mod pump;
 mod writeback;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -40,6 +41,9 @@ use crate::worker::source::SyncSource;
 
 /// How often a release tries again when the underlying disk refuses.
 const RELEASE_DISK_ERRORS_MAX: u32 = 3;
+
+/// A client's thread that writes the log is waited for so long. It does so only where flushes take less than a millisecond.
+const CLAIM_ENDS_WITHIN: Duration = Duration::from_secs(1);
 
 /// A running logger. Dropping it ends it at once, as a crash would.
 pub struct LoggerHandle {
@@ -73,8 +77,10 @@ struct Shared {
     replica: Arc<Replica>,
     limits: LoggerLimits,
     core: Mutex<Core>,
-    /// The log being written; used on [`Lane::Log`] only.
+    /// The log being written; used on [`Lane::Log`], or by a thread that has claimed a batch ([`Core::claim`]).
     writer: Mutex<LogWriter>,
+    /// How long a flush of the log takes, smoothed, in microseconds.
+    flush_us: AtomicU64,
     /// Writes zeros in front of it.
     ahead: Mutex<ZeroAhead>,
     /// Calls the task that writes the log.
@@ -112,6 +118,7 @@ pub async fn start_logger(job: LoggerJob, site: Site) -> Result<LoggerHandle, En
         limits: job.limits,
         ahead: Mutex::new(writer.ahead()),
         writer: Mutex::new(writer),
+        flush_us: AtomicU64::new(0),
         log_call: Notify::new(),
         disk_call: Notify::new(),
         publish_call: Notify::new(),
@@ -140,12 +147,12 @@ pub async fn start_logger(job: LoggerJob, site: Site) -> Result<LoggerHandle, En
 impl LoggerHandle {
     /// What applications use. It outlives the logger and refuses everything then.
     pub fn device(&self) -> Arc<dyn Device> {
-        Arc::new(LoggerDevice(self.shared.clone()))
+        Arc::new(LoggerDevice::new(self.shared.clone()))
     }
 
     /// What syncers of other hosts read.
     pub fn sync_source(&self) -> Arc<dyn SyncSource> {
-        Arc::new(LoggerDevice(self.shared.clone()))
+        Arc::new(LoggerDevice::new(self.shared.clone()))
     }
 
     /// How far it is; renewed every 2 s while anything happens, and at once at errors and rotations.
@@ -224,7 +231,14 @@ impl LoggerHandle {
 impl Drop for LoggerHandle {
     fn drop(&mut self) {
         // Clients may still hold the device; the disk may belong to somebody else soon.
-        self.shared.core.lock().shut();
+        let mut core = self.shared.core.lock();
+        core.shut();
+        let claimed = core.is_claimed();
+        drop(core);
+        if claimed {
+            // A client's thread is writing the log: whoever reads it next must find its end where it stays.
+            let _ = self.shared.writer.try_lock_for(CLAIM_ENDS_WITHIN);
+        }
     }
 }
 

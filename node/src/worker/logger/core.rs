@@ -29,6 +29,9 @@ const BATCH_BYTES: u64 = 4 << 20;
 /// Bytes of records written with one call, when more have come during the batch before.
 const BATCH_BYTES_MAX: u64 = 16 << 20;
 
+/// Larger batches are not written by the thread of a client: it has more to do than to wait for the medium.
+const CLAIM_BYTES_MAX: u64 = 256 << 10;
+
 /// Records moved to the part of the buffer that may be written back, under one hold of the lock: requests wait for it.
 const SETTLE_RECORDS_MAX: u64 = 64;
 
@@ -104,6 +107,8 @@ enum LogTask {
     Dozes,
     /// It looks again when called.
     Sleeps,
+    /// Another thread writes the log, see [`Core::claim`]; the task meanwhile dozes, or sleeps.
+    Elsewhere { dozes: bool },
 }
 
 /// One thing the log has to take, in order.
@@ -268,8 +273,47 @@ impl Core {
         }
     }
 
+    /// Lets the calling thread write a batch that somebody waits for, in place of the task that writes the log: no
+    /// change of threads then lies between a request and its flush. `None`: there is none, or it is too large, or
+    /// the task is at it already. The records, and how many are durable after them; [`Core::unclaim`] must follow.
+    pub fn claim(&mut self, now: Duration) -> Option<(Vec<NewRecord>, u64)> {
+        let dozes = match self.log_task {
+            LogTask::Dozes => true,
+            LogTask::Sleeps => false,
+            LogTask::Busy | LogTask::Elsewhere { .. } => return None,
+        };
+        let fits = self.queued_seals == 0 && (1..=CLAIM_BYTES_MAX).contains(&self.queued_bytes);
+        if !fits || self.waiters.is_empty() || self.gate != Gate::Open {
+            return None;
+        }
+        let LogWork::Batch { records, until } = self.take_batch(now) else {
+            return None;
+        };
+        self.log_task = LogTask::Elsewhere { dozes };
+        Some((records, until))
+    }
+
+    /// The thread that had claimed a batch is through with it.
+    pub fn unclaim(&mut self) {
+        if let LogTask::Elsewhere { dozes } = self.log_task {
+            self.log_task = match dozes {
+                true => LogTask::Dozes,
+                false => LogTask::Sleeps,
+            };
+        }
+    }
+
+    /// Whether a thread is between [`Core::claim`] and [`Core::unclaim`].
+    pub fn is_claimed(&self) -> bool {
+        matches!(self.log_task, LogTask::Elsewhere { .. })
+    }
+
     /// What the log should do now. After [`LogWork::Sleep`] it waits for [`Core::must_wake_log`].
     pub fn log_work(&mut self, now: Duration, wall_ns: u64) -> LogWork {
+        if self.is_claimed() {
+            self.log_task = LogTask::Elsewhere { dozes: false };
+            return LogWork::Sleep(None);
+        }
         let poisoned = matches!(self.gate, Gate::Poisoned(_));
         let Some(since) = self.queued_since.filter(|_| !poisoned) else {
             if !poisoned && std::mem::take(&mut self.end_asked) {
@@ -294,7 +338,8 @@ impl Core {
     /// Whether the task that writes the log has to be called after what was done here. Says so once.
     pub fn must_wake_log(&mut self) -> bool {
         let wake = match self.log_task {
-            LogTask::Busy => false,
+            // Whoever has claimed asks when he is through.
+            LogTask::Busy | LogTask::Elsewhere { .. } => false,
             LogTask::Dozes => self.is_urgent(),
             LogTask::Sleeps => self.queued_since.is_some() || self.end_asked,
         };

@@ -11,7 +11,7 @@ use storage::{Body, ExtentKind, Source};
 use tree::LogPos;
 
 use super::Shared;
-use super::core::{Gate, Waiting, data_bodies};
+use super::core::{Core, Gate, Waiting, data_bodies};
 use crate::export::{Answer, Device, DeviceError, Extent};
 use crate::ports::BoxFuture;
 use crate::worker::source::SyncSource;
@@ -21,13 +21,44 @@ use crate::worker::source::SyncSource;
 const READ_AT_ONCE_BYTES_MAX: u32 = 128 << 10;
 
 /// See the module.
-pub(super) struct LoggerDevice(pub Arc<Shared>);
+pub(super) struct LoggerDevice {
+    shared: Arc<Shared>,
+    /// The caller calls [`Device::help`] after every bunch of requests; it wakes whom they need.
+    helped: bool,
+}
 
 type Parts = Vec<(Range<u64>, Source)>;
 
+impl LoggerDevice {
+    /// For callers that only ask.
+    pub fn new(shared: Arc<Shared>) -> LoggerDevice {
+        LoggerDevice {
+            shared,
+            helped: false,
+        }
+    }
+
+    fn change(&self, bodies: Vec<Body>, fua: bool) -> Answer<()> {
+        let (now, wall_ns) = (self.shared.now(), self.shared.wall_ns());
+        self.ask(|core| core.offer(bodies, fua, now, wall_ns))
+    }
+
+    fn ask(
+        &self,
+        ask: impl FnOnce(&mut Core) -> Result<Option<Waiting>, DeviceError>,
+    ) -> Answer<()> {
+        let mut core = self.shared.core.lock();
+        let asked = ask(&mut core);
+        let wake = !self.helped && core.must_wake_log();
+        drop(core);
+        self.shared.wake_log(wake);
+        answer(asked)
+    }
+}
+
 impl Device for LoggerDevice {
     fn size(&self) -> u64 {
-        self.0.core.lock().size
+        self.shared.core.lock().size
     }
 
     fn zero_is_fast(&self) -> bool {
@@ -36,7 +67,7 @@ impl Device for LoggerDevice {
     }
 
     fn read(&self, off: u64, len: u32) -> Answer<Bytes> {
-        let parts = match self.0.look_up(off, len.into()) {
+        let parts = match self.shared.look_up(off, len.into()) {
             Ok(parts) => parts,
             Err(error) => return Answer::Now(Err(error)),
         };
@@ -47,25 +78,32 @@ impl Device for LoggerDevice {
             return Answer::Now(Ok(assemble(off, len, &parts)));
         }
         if let ([(_, Source::Disk)], true) = (&parts[..], len <= READ_AT_ONCE_BYTES_MAX)
-            && let Some(bytes) = self.0.replica.read_cached(off, len as usize)
+            && let Some(bytes) = self.shared.replica.read_cached(off, len as usize)
         {
             return Answer::Now(Ok(bytes));
         }
-        let shared = self.0.clone();
+        let shared = self.shared.clone();
         Answer::later(async move { shared.read_through(off, len, parts).await })
     }
 
     fn write(&self, off: u64, data: Bytes, fua: bool) -> Answer<()> {
-        self.0.change(data_bodies(off, &data), fua)
+        self.change(data_bodies(off, &data), fua)
     }
 
     fn flush(&self) -> Answer<()> {
-        let mut core = self.0.core.lock();
-        let asked = core.flush();
-        let wake = core.must_wake_log();
-        drop(core);
-        self.0.wake_log(wake);
-        answer(asked)
+        self.ask(Core::flush)
+    }
+
+    fn for_helper(&self) -> Option<Arc<dyn Device>> {
+        let shared = self.shared.clone();
+        Some(Arc::new(LoggerDevice {
+            shared,
+            helped: true,
+        }))
+    }
+
+    fn help(&self) -> bool {
+        self.shared.write_here()
     }
 
     fn zero(&self, off: u64, len: u64, fua: bool, may_trim: bool) -> Answer<()> {
@@ -73,11 +111,11 @@ impl Device for LoggerDevice {
             true => Body::Discard { at: off, len },
             false => Body::Zeroes { at: off, len },
         };
-        self.0.change(vec![body], fua)
+        self.change(vec![body], fua)
     }
 
     fn trim(&self, off: u64, len: u64, fua: bool) -> Answer<()> {
-        self.0.change(vec![Body::Discard { at: off, len }], fua)
+        self.change(vec![Body::Discard { at: off, len }], fua)
     }
 
     fn cache(&self, _off: u64, _len: u64) -> Answer<()> {
@@ -85,11 +123,11 @@ impl Device for LoggerDevice {
     }
 
     fn map(&self, off: u64, len: u64) -> Answer<Vec<Extent>> {
-        let parts = match self.0.look_up(off, len) {
+        let parts = match self.shared.look_up(off, len) {
             Ok(parts) => parts,
             Err(error) => return Answer::Now(Err(error)),
         };
-        let shared = self.0.clone();
+        let shared = self.shared.clone();
         Answer::later(async move { shared.map(parts).await })
     }
 }
@@ -100,7 +138,7 @@ impl SyncSource for LoggerDevice {
     }
 
     fn newest(&self) -> LogPos {
-        self.0.core.lock().newest()
+        self.shared.core.lock().newest()
     }
 
     fn read(&self, at: u64, len: u32) -> BoxFuture<'static, Result<Bytes, String>> {
@@ -125,16 +163,6 @@ impl Shared {
             return Err(DeviceError::ShuttingDown);
         }
         Ok(core.buffer.lookup(off..off + len))
-    }
-
-    fn change(&self, bodies: Vec<Body>, fua: bool) -> Answer<()> {
-        let (now, wall_ns) = (self.now(), self.wall_ns());
-        let mut core = self.core.lock();
-        let asked = core.offer(bodies, fua, now, wall_ns);
-        let wake = core.must_wake_log();
-        drop(core);
-        self.wake_log(wake);
-        answer(asked)
     }
 
     async fn read_through(&self, off: u64, len: u32, parts: Parts) -> Result<Bytes, DeviceError> {

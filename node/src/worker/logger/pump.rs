@@ -9,6 +9,7 @@
 //! Plain writes are accepted all the time; only who wants durability waits.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use storage::{LogError, NewRecord};
@@ -27,6 +28,9 @@ const CREATE_TRIES_MAX: u32 = 10;
 
 /// Zeros are written ahead only while batches are smaller than this: larger ones gain nothing from it.
 const AHEAD_BATCH_BYTES_MAX: u64 = 256 << 10;
+
+/// Where a flush takes longer (disks that turn), threads of clients do not wait for it: other requests wait behind them.
+const FAST_FLUSH_US_MAX: u64 = 1000;
 
 /// Runs until the log is sealed for good, or has failed.
 pub(super) async fn run(shared: Arc<Shared>) {
@@ -93,32 +97,70 @@ impl Shared {
         }
     }
 
-    /// One append, one flush; those who wait are told from the thread that flushed, so that nothing lies between.
+    /// A batch on the thread of the log; those who wait are told from there, so that nothing lies between.
     async fn write_batch(
         self: &Arc<Self>,
         records: Vec<NewRecord>,
         until: u64,
     ) -> Result<(), LogFailed> {
+        let this = self.clone();
+        self.on_log(move || this.append(&records, until)).await
+    }
+
+    /// A batch on the calling thread, which has nothing else to do and may block (see [`Core::claim`]); otherwise calls
+    /// the task that writes the log if it is needed. Returns whether anything was written.
+    ///
+    /// [`Core::claim`]: super::core::Core::claim
+    pub(super) fn write_here(&self) -> bool {
+        let fast = self.flush_us.load(Ordering::Relaxed) <= FAST_FLUSH_US_MAX;
+        let mut core = self.core.lock();
+        let claimed = fast.then(|| core.claim(self.now())).flatten();
+        let Some((records, until)) = claimed else {
+            let wake = core.must_wake_log();
+            drop(core);
+            self.wake_log(wake);
+            return false;
+        };
+        drop(core);
+        let written = self.append(&records, until).map_err(LogFailed::from);
+        if let Err(failed) = written {
+            self.poison(&failed.error, failed.no_space);
+        }
+        let mut core = self.core.lock();
+        core.unclaim();
+        let wake = core.must_wake_log();
+        drop(core);
+        self.wake_log(wake);
+        true
+    }
+
+    /// One append, one flush, and everybody who waited for them is told.
+    fn append(&self, records: &[NewRecord], until: u64) -> Result<(), LogError> {
+        let mut writer = self.writer.lock();
+        writer.append(records)?;
+        let begun = self.now();
+        let end = writer.flush()?;
+        self.note_flush_time(self.now().saturating_sub(begun));
+        self.core.lock().note_durable(until);
+        self.site.shelf.grow(writer.log(), end, false);
+        drop(writer);
+        self.settle();
+        self.publish_call.notify_one();
         let bytes: u64 = records
             .iter()
             .map(|record| record.body.record_bytes())
             .sum();
-        let this = self.clone();
-        self.on_log(move || {
-            let mut writer = this.writer.lock();
-            writer.append(&records)?;
-            let end = writer.flush()?;
-            this.core.lock().note_durable(until);
-            this.site.shelf.grow(writer.log(), end, false);
-            this.settle();
-            Ok(())
-        })
-        .await?;
-        self.publish_call.notify_one();
-        if bytes <= AHEAD_BATCH_BYTES_MAX {
+        if bytes <= AHEAD_BATCH_BYTES_MAX && self.ahead.lock().is_due() {
             self.ahead_call.notify_one();
         }
         Ok(())
+    }
+
+    fn note_flush_time(&self, took: Duration) {
+        let took = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let before = self.flush_us.load(Ordering::Relaxed);
+        let smoothed = before.saturating_mul(7).saturating_add(took) / 8;
+        self.flush_us.store(smoothed, Ordering::Relaxed);
     }
 
     /// Hands what has become durable to writeback, without keeping requests from the lock for long.
