@@ -247,9 +247,7 @@ impl Connection {
     fn settle_here(self) -> io::Result<Connection> {
         let tcp = |stream: TcpStream| TcpStream::from_std(stream.into_std()?);
         Ok(match self {
-            Connection::Unix(stream) => {
-                Connection::Unix(UnixStream::from_std(stream.into_std()?)?)
-            }
+            Connection::Unix(stream) => Connection::Unix(UnixStream::from_std(stream.into_std()?)?),
             Connection::Tcp(stream) => Connection::Tcp(tcp(stream)?),
             Connection::Tls(stream, tls) => Connection::Tls(tcp(stream)?, tls),
         })

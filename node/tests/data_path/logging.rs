@@ -258,3 +258,35 @@ async fn a_dropped_logger_answers_nobody_with_success() {
     assert!(matches!(device.flush(), Answer::Now(Err(_))));
     assert!(matches!(device.read(0, 512), Answer::Now(Err(_))));
 }
+
+#[tokio::test]
+async fn a_helper_writes_the_log_itself_and_the_flush_is_durable_when_it_is_through() {
+    let machine = machine().await;
+    let logger = machine
+        .primary(log(1, &alpha()), None, LoggerLimits::default())
+        .await;
+    let device = logger.device().for_helper().expect("the logger needs help");
+    write(&device, 0, &[1; 512]).await;
+    // The task of the log has to rest before anybody else may take its place.
+    assert!(!device.help(), "nobody waits for anything yet");
+    tokio::time::sleep(Duration::from_millis(200)).await;
+    write(&device, 4096, &[2; 512]).await;
+    let Answer::Later(mut flushing) = device.flush() else {
+        panic!("a flush that nobody has written anything for");
+    };
+    assert!(
+        std::future::poll_fn(|cx| std::task::Poll::Ready(flushing.as_mut().poll(cx).is_pending()))
+            .await
+    );
+    assert!(device.help());
+    let answered =
+        std::future::poll_fn(|cx| std::task::Poll::Ready(flushing.as_mut().poll(cx))).await;
+    assert_eq!(answered, std::task::Poll::Ready(Ok(())));
+    assert!(!device.help(), "everything is written");
+    drop(logger);
+    assert!(!device.help());
+    assert!(matches!(
+        device.flush(),
+        Answer::Now(Err(DeviceError::ShuttingDown))
+    ));
+}
