@@ -237,7 +237,7 @@ impl Drop for LoggerHandle {
         drop(core);
         if claimed {
             // A client's thread is writing the log: whoever reads it next must find its end where it stays.
-            let _ = self.shared.writer.try_lock_for(CLAIM_ENDS_WITHIN);
+            drop(self.shared.writer.try_lock_for(CLAIM_ENDS_WITHIN));
         }
     }
 }
