@@ -105,71 +105,33 @@ pub fn status() -> String {
     page
 }
 
+/// What may stand in `mars.toml`.
+#[rustfmt::skip]
+const VALUES: &[(&str, &str)] = &[
+    ("host", "Name of this host. Needed only until create-cluster or join-cluster has stored it."),
+    ("listen", "UDP address to listen on. Default 0.0.0.0:7777."),
+    ("advertise", "Address other hosts shall use for this one, when it is not the one listened on."),
+    ("nbd_listen", "TCP address for NBD clients, besides the unix socket."),
+    ("nbd_insecure", "true allows nbd_listen on other than loopback addresses without TLS."),
+    ("nbd_tls", "true lets clients in over TCP only with TLS and a certificate of the cluster."),
+    ("[limits] heartbeat_seconds", "How often this host gives a sign of life. Default 5."),
+    ("[limits] exchange_seconds", "Longest pause between two exchanges with a peer. Default 3."),
+    ("[limits] grace_seconds", "How long a starting node waits for the others before it becomes primary. Default 5."),
+    ("[limits] alive_window_seconds", "A peer silent for longer counts as dead. Default 30."),
+    ("[limits] max_future_seconds", "How far the clock of another host may be ahead. Default 3600."),
+    ("[limits] logrot_auto_gb", "Logs are rotated at this size; 0 is never. Default 4."),
+    ("[limits] delete_logs", "Whether logs all members have replayed are deleted without marsadm cron. Default true."),
+    ("[limits] keep_logs_seconds", "How long a log stays after its last change. Default 120."),
+    ("[limits] required_free_space_gb", "Free space at which the four emergency levels begin, cumulative."),
+];
+
 /// `mars.toml(5)`
 fn configuration() -> String {
     let mut page = String::from(
         ".TH MARS.TOML 5\n.SH NAME\nmars.toml \\- configuration of a node\n.SH DESCRIPTION\nOptional file in the state directory, in TOML. \
          Every value has a default; flags of \\fBmars node\\fR override it.\n.SH VALUES\n",
     );
-    for (name, about) in [
-        (
-            "host",
-            "Name of this host. Needed only until create-cluster or join-cluster has stored it.",
-        ),
-        ("listen", "UDP address to listen on. Default 0.0.0.0:7777."),
-        (
-            "advertise",
-            "Address other hosts shall use for this one, when it is not the one listened on.",
-        ),
-        (
-            "nbd_listen",
-            "TCP address for NBD clients, besides the unix socket.",
-        ),
-        (
-            "nbd_insecure",
-            "true allows nbd_listen on other than loopback addresses without TLS.",
-        ),
-        (
-            "nbd_tls",
-            "true lets clients in over TCP only with TLS and a certificate of the cluster.",
-        ),
-        (
-            "[limits] heartbeat_seconds",
-            "How often this host gives a sign of life. Default 5.",
-        ),
-        (
-            "[limits] exchange_seconds",
-            "Longest pause between two exchanges with a peer. Default 3.",
-        ),
-        (
-            "[limits] grace_seconds",
-            "How long a starting node waits for the others before it becomes primary. Default 5.",
-        ),
-        (
-            "[limits] alive_window_seconds",
-            "A peer silent for longer counts as dead. Default 30.",
-        ),
-        (
-            "[limits] max_future_seconds",
-            "How far the clock of another host may be ahead. Default 3600.",
-        ),
-        (
-            "[limits] logrot_auto_gb",
-            "Logs are rotated at this size; 0 is never. Default 4.",
-        ),
-        (
-            "[limits] delete_logs",
-            "Whether logs all members have replayed are deleted without marsadm cron. Default true.",
-        ),
-        (
-            "[limits] keep_logs_seconds",
-            "How long a log stays after its last change. Default 120.",
-        ),
-        (
-            "[limits] required_free_space_gb",
-            "Free space at which the four emergency levels begin, cumulative.",
-        ),
-    ] {
+    for (name, about) in VALUES {
         page.push_str(&item(name, about));
     }
     page.push_str(".SH SEE ALSO\nmars(1), marsadm(8)\n");
@@ -197,6 +159,28 @@ mod tests {
         for verb in VERBS.iter().filter(|verb| verb.class != Class::Hidden) {
             assert!(text.contains(&plain(verb.name)), "{}", verb.name);
         }
+    }
+
+    /// The names which the daemon knows, from what it says about one it does not know.
+    fn names_known(section: &str) -> Vec<String> {
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let text = format!("{section}\nno_such_value = 1\n");
+        std::fs::write(dir.path().join("mars.toml"), text).expect("written");
+        let refused = node::config::Config::load(dir.path(), node::config::Flags::default());
+        let said = refused.expect_err("no such value").to_string();
+        let (_, list) = said.split_once("expected one of").expect("all names");
+        let names = list.split('`').skip(1).step_by(2);
+        names.map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn the_page_names_every_value_of_the_configuration_and_no_other() {
+        let mut known = names_known("");
+        known.retain(|name| name != "limits");
+        let limits = names_known("[limits]");
+        known.extend(limits.iter().map(|name| format!("[limits] {name}")));
+        let told: Vec<&str> = VALUES.iter().map(|(name, _)| *name).collect();
+        assert_eq!(told, known);
     }
 
     #[test]

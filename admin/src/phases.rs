@@ -163,6 +163,9 @@ impl Runner<'_> {
 
     fn run_phase(&mut self, s: &mut Session<'_>, phase: &Phase) -> Result<(), Refusal> {
         self.headline(s, phase)?;
+        if self.phase_nr > 1 {
+            s.refresh()?;
+        }
         match phase.how {
             How::Global | How::Between => {
                 let only = match &self.targets.names[..] {

@@ -10,7 +10,7 @@ use crate::console::Console;
 use crate::daemon::{Change, Daemon, DaemonError, Trigger};
 use crate::options::Options;
 use crate::output::Output;
-use crate::snapshot::{Snapshot, TOMBSTONE, Time};
+use crate::snapshot::{Item, Kind, Snapshot, TOMBSTONE, Time};
 
 /// Why a command (or its work on one resource) was refused, in the sentence the operator reads behind `DYING: `.
 #[derive(Debug, thiserror::Error)]
@@ -217,7 +217,7 @@ impl<'a> Session<'a> {
         self.stamp = None;
     }
 
-    /// Sets all queued keys in one step and reads the tree again.
+    /// Sets all queued keys in one step. The tree here follows; what others do meanwhile is read by [`Session::refresh`].
     pub fn flush(&mut self) -> Result<(), Refusal> {
         let queue = std::mem::take(&mut self.queue);
         let stamp = self.stamp.take();
@@ -234,13 +234,38 @@ impl<'a> Session<'a> {
             return Ok(());
         }
         let trigger = trigger_for(&queue);
+        let is_own_stamp = stamp.is_none();
         let stamp = self.daemon.commit(&queue, stamp, trigger)?;
         self.say_verbose(1, format!("using lamport timestamp {stamp}"));
         for Change { path, value } in queue.iter().filter(|change| !is_new_log(change)) {
             self.say_verbose(1, format!("created symlink '{}' -> '{value}'", shown(path)));
         }
         self.say_verbose(1, format!("Trigger '{}'", trigger.code()));
-        self.refresh()
+        if !is_own_stamp {
+            // Something newer may have won.
+            return self.refresh();
+        }
+        for change in queue {
+            self.take_over(change, stamp);
+        }
+        Ok(())
+    }
+
+    /// Puts what the daemon has stored into the tree here: reading all of it anew takes long when there are many resources.
+    fn take_over(&mut self, change: Change, stamp: Time) {
+        let kind = match self.tree.entries.get(&change.path) {
+            _ if change.is_deletion() => Kind::Key,
+            Some(item) => item.kind,
+            None if is_new_log(&change) => Kind::File,
+            None => Kind::Key,
+        };
+        let item = Item {
+            value: change.value,
+            sec: stamp.sec,
+            nsec: stamp.nsec,
+            kind,
+        };
+        self.tree.entries.insert(change.path, item);
     }
 
     /// Asks the cluster for news.

@@ -17,7 +17,7 @@ use transport::frame::FrameError;
 use tree::stamp::SECOND_NS;
 use tree::{Entry, Key, Path, Tree, key};
 
-use crate::config::NodeConfig;
+use crate::config::PORT_DEFAULT;
 use crate::facts::Facts;
 use crate::keys::Changed;
 use crate::node::Hub;
@@ -283,22 +283,48 @@ fn facts(hub: &Hub) -> serde_json::Value {
             json!({ "name": name, "open": state.opens, "closing": state.closing })
         }).collect::<Vec<_>>(),
         "resources": resources,
-        "parameters": parameters(&hub.config, &facts),
+        "parameters": parameters(hub, &facts),
     })
 }
 
 /// Limits and what is used of them, by the names which operators know (manual: operating parameters).
-fn parameters(config: &NodeConfig, facts: &Facts) -> serde_json::Value {
+fn parameters(hub: &Hub, facts: &Facts) -> serde_json::Value {
     const MIB: u64 = 1 << 20;
+    let config = &hub.config;
     let [.., hardest] = config.free_bytes;
+    let resources = || facts.resources.values();
+    let buffered: u64 = resources()
+        .filter_map(|res| res.logger.progress())
+        .map(|logger| logger.buffered_bytes)
+        .sum();
+    let received: u64 = resources()
+        .map(|res| res.rates.fetch_kib + res.rates.sync_kib)
+        .sum();
+    let ahead_ns = hub.keys().now_ns().saturating_sub(facts.now_ns);
     json!({
+        "mem_limit_gb": config.logger.buffer_bytes_max >> 30,
+        "mem_used_raw_kb": buffered >> 10,
+        "logger_mem_used_kb": buffered >> 10,
+        "client_role_traffic_rate_kb": received,
         "logrot_auto_gb": config.rotate_bytes >> 30,
+        "network_io_timeout": transport::line::IDLE_MAX.as_secs(),
+        "mars_port": own_port(hub),
+        "lamport_difference_sec": Duration::from_nanos(ahead_ns).as_secs_f64(),
         "required_free_space_mb": hardest / MIB,
         "used_space_mb": facts.space.total.saturating_sub(facts.space.rest) / MIB,
         "emergency_mode": facts.space.level,
         "do_fast_fullsync": true,
+        "aio_sync_mode": true,
         "logger_resume": false,
     })
+}
+
+/// The port other hosts find this one at.
+fn own_port(hub: &Hub) -> u16 {
+    let own = format!("ips/ip-{}", hub.here());
+    let tree = hub.keys().read();
+    let said = tree.text(&own).and_then(|text| text.parse().ok());
+    said.map_or(PORT_DEFAULT, |address: std::net::SocketAddr| address.port())
 }
 
 fn of_resource(plan: &ResourcePlan) -> serde_json::Value {

@@ -53,7 +53,6 @@ pub struct Host {
     mars: PathBuf,
     listen: String,
     advertise: Option<String>,
-    extra: Vec<String>,
     daemon: Option<Child>,
 }
 
@@ -68,7 +67,6 @@ impl Host {
             mars: mars.to_owned(),
             listen: format!("127.0.0.1:{}", free_udp_port()?),
             advertise: None,
-            extra: Vec::new(),
             daemon: None,
         })
     }
@@ -76,12 +74,6 @@ impl Host {
     /// Other hosts shall reach this one at `address` (a proxy, say) instead of where it listens.
     pub fn advertised_at(mut self, address: &str) -> Host {
         self.advertise = Some(address.to_owned());
-        self
-    }
-
-    /// More flags for `mars node`.
-    pub fn with_flags(mut self, flags: &[&str]) -> Host {
-        self.extra.extend(flags.iter().map(|f| (*f).to_owned()));
         self
     }
 
@@ -194,7 +186,7 @@ impl Host {
         if let Some(address) = &self.advertise {
             command.arg("--advertise").arg(address);
         }
-        command.args(&self.extra).stdin(Stdio::null()).stderr(log);
+        command.stdin(Stdio::null()).stderr(log);
         Ok(command)
     }
 
@@ -203,18 +195,6 @@ impl Host {
         let text = std::fs::read_to_string(self.dir.join("daemon.log")).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         lines[lines.len().saturating_sub(30)..].join("\n")
-    }
-
-    /// Does the daemon run?
-    pub fn is_running(&mut self) -> bool {
-        self.daemon
-            .as_mut()
-            .is_some_and(|d| matches!(d.try_wait(), Ok(None)))
-    }
-
-    /// Process id of the daemon.
-    pub fn pid(&self) -> Option<u32> {
-        self.daemon.as_ref().map(Child::id)
     }
 
     /// Asks the daemon to stop and waits until it has: everything is written back afterwards.

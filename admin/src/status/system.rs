@@ -20,6 +20,8 @@ enum Shown {
 enum Line {
     /// A parameter with its label.
     One(&'static str, Shown),
+    /// Memory for buffered writes: its limit may be told in per cent or in gigabytes.
+    Memory,
     /// A parameter, and how many requests are in flight.
     Flying(&'static str, Shown, &'static str),
     /// Priority and requests in flight of one side of a copy.
@@ -35,7 +37,7 @@ enum Line {
 #[rustfmt::skip]
 const LINES: [Line; 17] = [
     Line::One("AVG Limit", Shown::Limit("loadavg_limit", "")),
-    Line::One("Memory Limit", Shown::Both("mem_limit_percent", "mem_used_raw_kb", "%", "kb")),
+    Line::Memory,
     Line::One("Traffic Limit Client", Shown::Both("client_role_traffic_ratelimit_kb", "client_role_traffic_rate_kb", "kb/s", "kb/s")),
     Line::One("Traffic Limit Server", Shown::Both("server_role_traffic_ratelimit_kb", "server_role_traffic_rate_kb", "kb/s", "kb/s")),
     Line::One("Traffic Writeback", Shown::Both("writeback_ratelimit_kb", "writeback_rate_kb", "kb/s", "kb/s")),
@@ -70,6 +72,14 @@ fn text(env: &Environment, line: &Line) -> String {
             one(env, label, shown),
             actually(env.parameter(flying), "")
         ),
+        Line::Memory => {
+            let (name, unit) = match env.parameter("mem_limit_percent") {
+                None if env.parameter("mem_limit_gb").is_some() => ("mem_limit_gb", "gb"),
+                _ => ("mem_limit_percent", "%"),
+            };
+            let shown = Shown::Both(name, "mem_used_raw_kb", unit, "kb");
+            one(env, "Memory Limit", &shown)
+        }
         Line::Copy(what) => copy(env, what),
         Line::Modus => modus(env),
         Line::Clock => format!(
