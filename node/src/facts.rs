@@ -67,6 +67,8 @@ pub struct ResourceFacts {
     pub avoid: BTreeSet<Host>,
     /// This host writes past the log since it cannot be written.
     pub bypassing: bool,
+    /// Requests of applications wait at the device, because one way of writing ends and another one begins.
+    pub held: bool,
     /// How fast the workers are.
     pub rates: Rates,
 }
@@ -82,6 +84,13 @@ pub struct Rates {
     pub sync_kib: u64,
     /// Requests at the device.
     pub device_kib: u64,
+}
+
+impl ResourceFacts {
+    /// Does this host take writes of applications, logged or not?
+    pub fn writes(&self) -> bool {
+        self.logger.is_busy() || self.bypassing || self.held
+    }
 }
 
 /// One log file lying here.

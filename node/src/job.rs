@@ -241,7 +241,7 @@ pub enum Ended {
     },
     /// The underlying disk refused.
     DiskFailed(String),
-    /// A log file could not be written or read; for the logger: the log is poisoned.
+    /// A log file could not be written or read; for the logger: nothing goes into the log any more.
     LogFailed(String),
     /// Own keys could not be stored durably.
     KeysFailed(String),
@@ -281,7 +281,7 @@ pub struct LoggerProgress {
     pub written_back_bytes: u64,
     /// A rotation which was asked for and is not yet complete, and when it began (monotonic time).
     pub rotating: Option<(LogName, Duration)>,
-    /// The log cannot be written any more: nothing new is accepted, everything is still readable.
+    /// The log cannot be written any more: requests go on until the buffer is full, nothing becomes durable.
     pub log_error: Option<String>,
     /// The underlying disk refuses writes: they stay in the buffer and are tried again.
     pub disk_error: Option<String>,

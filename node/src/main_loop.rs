@@ -8,6 +8,7 @@
 
 mod apply;
 mod disk;
+mod front;
 mod logger_place;
 mod meter;
 
@@ -29,8 +30,10 @@ use crate::keys::KeyService;
 use crate::plan::{FetchWant, LoggerWant, ReplayWant, ResourcePlan, SyncWant, decide};
 use crate::watch;
 use crate::worker::hand::{Bell, Place};
+use crate::worker::logger::Rest;
 use crate::worker::shelf::LogState;
 use disk::DiskPlace;
+use front::Front;
 pub use logger_place::Grip;
 use meter::Meter;
 
@@ -67,6 +70,8 @@ pub struct Desk {
     pub grip: Mutex<Option<Grip>>,
     /// The logger, when it is told to stop, hands its role over in order ([`crate::plan::logger::hands_over`]).
     pub hands_over: AtomicBool,
+    /// What the last logger has left over.
+    pub rest: Mutex<Option<Rest>>,
     /// The last decision, for people.
     pub plan: Mutex<Option<ResourcePlan>>,
     /// Everything has ended, after the daemon was told to stop.
@@ -85,6 +90,8 @@ pub struct ResourceLoop {
     syncer: Place<SyncWant, SyncProgress>,
     /// The export this loop has added.
     exported: Option<String>,
+    /// What applications have open.
+    front: Front,
     /// Sources of logs that failed, and until when they are asked last (monotonic time).
     avoid: BTreeMap<Host, Duration>,
     meter: Meter,
@@ -104,6 +111,7 @@ impl ResourceLoop {
             fetcher: Place::default(),
             syncer: Place::default(),
             exported: None,
+            front: Front::default(),
             avoid: BTreeMap::new(),
             meter: Meter::default(),
         }
@@ -196,7 +204,8 @@ impl ResourceLoop {
             syncer: slot(&self.syncer, |job| (None, Some(job.from.clone()))),
             export: self.export(),
             avoid: self.avoid.keys().cloned().collect::<BTreeSet<Host>>(),
-            bypassing: false,
+            bypassing: self.front.is_bypassing(),
+            held: self.front.is_held(),
             rates,
         };
         facts.resources.insert(self.res().clone(), own);
@@ -230,6 +239,10 @@ impl ResourceLoop {
                     tracing::debug!(%res, worker, %ended, "ended");
                 }
                 failed => tracing::warn!(%res, worker, ended = %failed, "ended"),
+            }
+            if worker == "logger" {
+                let rest = self.parts.desk.rest.lock().take();
+                self.front.logger_ended(&ended, rest);
             }
             if worker == "fetcher"
                 && let Ended::Lost { from, .. } | Ended::Foreign { from, .. } = ended
@@ -285,7 +298,9 @@ impl ResourceLoop {
             || self.replayer.is_busy()
             || self.fetcher.is_busy()
             || self.syncer.is_busy()
-            || self.exported.is_some();
+            || self.exported.is_some()
+            || self.front.is_held()
+            || self.front.is_bypassing();
         let idle = facts.stopping && !busy;
         self.parts.desk.idle.send_if_modified(|shown| {
             let changes = *shown != idle;

@@ -329,6 +329,11 @@ impl WriteBuffer {
         self.pending.is_empty()
     }
 
+    /// Whether everything that is durable in the log is on the disk.
+    pub fn durable_is_done(&self) -> bool {
+        self.settled.is_empty() && self.flying.is_empty()
+    }
+
     /// Number of records that are not done.
     pub fn pending_records(&self) -> usize {
         self.pending.len()

@@ -11,7 +11,7 @@ use tree::{Tree, key};
 use super::logger_place::Reins;
 use super::{ResourceLoop, logger_place, same_fetch, same_replay, same_sync};
 use crate::job::{ChainEnd, FetchJob, LoggerJob, ReplayJob, SyncJob};
-use crate::plan::{ExportWant, LoggerWant, ResourcePlan, Step, Want, logger};
+use crate::plan::{ExportWant, LoggerWant, Reason, ResourcePlan, Step, Want, logger};
 use crate::ports::{KeyChange, Keys, KeysError};
 use crate::watch;
 use crate::worker::{fetcher, replayer, syncer};
@@ -32,6 +32,7 @@ impl ResourceLoop {
             self.parts.bell.notify_one();
         }
         self.steer_export(&plan.export);
+        self.steer_front(&plan.logger).await;
         self.steer_logger(&plan.logger);
         self.steer_replayer(&plan);
         self.steer_fetcher(&plan);
@@ -97,9 +98,12 @@ impl ResourceLoop {
         match want {
             Want::Run(job) => {
                 let grip = self.parts.desk.grip.lock().clone();
-                if let Some(grip) = grip {
-                    self.open_export(&job.name, grip);
+                if let Some(grip) = grip
+                    && !self.logger.is_stopping()
+                {
+                    self.front.logger_runs(grip.device);
                 }
+                self.open_export(&job.name);
             }
             Want::Rest(_) => {
                 let Some(name) = self.exported.clone() else {
@@ -107,7 +111,8 @@ impl ResourceLoop {
                 };
                 let stopping = self.parts.host.borrow().stopping;
                 // A stopping daemon cannot wait for clients; a role that moves away does.
-                if stopping || !self.logger.is_busy() {
+                let written = self.logger.is_busy() || self.front.is_behind();
+                if stopping || !written {
                     exports.cut(&name);
                 } else if exports.states().get(&name).is_some_and(|e| !e.closing) {
                     tracing::info!(res = %self.res(), export = %name, "closing");
@@ -118,14 +123,14 @@ impl ResourceLoop {
         }
     }
 
-    fn open_export(&mut self, name: &str, grip: logger_place::Grip) {
+    fn open_export(&mut self, name: &str) {
         let exports = &self.parts.exports;
-        match exports.states().get(name) {
-            Some(state) if state.closing => {
+        match (exports.states().get(name), self.front.device()) {
+            (Some(state), _) if state.closing => {
                 exports.cancel_close(name);
             }
-            Some(_) => return,
-            None => match exports.add(name, grip.device) {
+            (Some(_), _) | (None, None) => return,
+            (None, Some(device)) => match exports.add(name, device) {
                 Ok(()) => {
                     tracing::info!(res = %self.res(), export = %name, "opened");
                     self.exported = Some(name.to_owned());
@@ -134,6 +139,32 @@ impl ResourceLoop {
             },
         }
         self.parts.bell.notify_one();
+    }
+
+    /// Ceasing, and what comes after it: requests wait at the front while the way of writing changes. The plan has
+    /// made durable before what everybody must know.
+    async fn steer_front(&mut self, want: &Want<LoggerWant>) {
+        let busy = self.logger.is_busy();
+        let rested = self.logger.pause(self.now()).is_zero();
+        match want {
+            Want::Rest(reason @ Reason::Ceased(_)) if busy && !self.logger.is_stopping() => {
+                tracing::error!(res = %self.res(), %reason, "ceasing");
+                self.front.cease();
+            }
+            Want::Rest(Reason::Ceased(_)) if !busy && !self.front.is_bypassing() => {
+                let Some(replica) = self.disk.replica() else {
+                    return;
+                };
+                let at = self.res().clone();
+                self.front.bypass(replica, &at).await;
+                self.parts.bell.notify_one();
+            }
+            Want::Run(_) if !busy && self.front.is_bypassing() && rested => {
+                self.front.resume().await;
+            }
+            Want::Rest(_) if !busy && self.exported.is_none() => self.front.close().await,
+            _ => {}
+        }
     }
 
     fn steer_logger(&mut self, want: &Want<LoggerWant>) {

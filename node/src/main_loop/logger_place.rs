@@ -89,10 +89,10 @@ pub(super) async fn work(
         }
     }
     drop(held);
-    match desk.hands_over.load(Ordering::Relaxed) {
-        true => handle.stop().await,
-        false => handle.leave().await,
-    }
+    let seal = desk.hands_over.load(Ordering::Relaxed);
+    let (ended, rest) = handle.release(seal).await;
+    *desk.rest.lock() = rest;
+    ended
 }
 
 async fn obey(handle: &LoggerHandle, order: Option<Order>) {

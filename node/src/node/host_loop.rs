@@ -5,16 +5,20 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use storage::io::FreeSpace;
 use storage::{SpaceGauge, SpaceLimits};
 use tree::{Host, Key, key, ns_to_text};
 
-use super::{Hub, dispatch};
+use super::{Hub, ballast, dispatch};
 use crate::facts::SpaceFacts;
 use crate::plan::report;
 use crate::ports::{Keys, Lane, blocking};
 
 /// Signs of life asked for by peers come at most this often.
 const HEARTBEAT_PAUSE_MIN: Duration = Duration::from_millis(100);
+
+/// Space can be used up quickly: a primary has to cease before a write is refused.
+const SPACE_LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// How often deletions are looked through.
 const COLLECT_EVERY: Duration = Duration::from_secs(60);
@@ -72,8 +76,8 @@ pub(super) async fn run(hub: Arc<Hub>) {
         }
         let grace_left = (started + hub.config.grace).saturating_sub(now);
         let pause = match grace_left.is_zero() {
-            true => hub.config.round,
-            false => hub.config.round.min(grace_left),
+            true => hub.config.round.min(SPACE_LOOK_EVERY),
+            false => SPACE_LOOK_EVERY.min(grace_left),
         };
         tokio::select! {
             biased;
@@ -104,6 +108,7 @@ async fn space(hub: &Hub, gauge: &mut SpaceGauge) -> Option<SpaceFacts> {
     match asked {
         Ok(space) => {
             let level = gauge.look(space.free, 0).level();
+            keep_ballast(hub, level, gauge.limits().jammed, space).await;
             let reserve = gauge.limits().sum();
             Some(SpaceFacts {
                 level,
@@ -115,6 +120,14 @@ async fn space(hub: &Hub, gauge: &mut SpaceGauge) -> Option<SpaceFacts> {
             tracing::warn!(%error, "the space left is not known");
             None
         }
+    }
+}
+
+async fn keep_ballast(hub: &Hub, level: u8, jammed: u64, space: FreeSpace) {
+    let (fs, dir) = (hub.ports.fs.clone(), hub.layout.dir().to_owned());
+    let keep = move || ballast::keep(&*fs, &dir, level, jammed, space);
+    if let Some(Err(error)) = blocking(&*hub.ports.exec, &Lane::Misc, keep).await {
+        tracing::warn!(%error, "no reserve for the key tree");
     }
 }
 

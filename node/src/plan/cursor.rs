@@ -12,7 +12,7 @@ use tree::{LogName, LogPos, ReplayPos, VersionLink, key};
 
 use super::role::Role;
 use super::seen::Seen;
-use super::{Ask, Reason, Step};
+use super::{Ask, Reason, Step, emergency};
 use crate::facts::LocalLog;
 use crate::job::ChainEnd;
 
@@ -177,6 +177,9 @@ pub fn may_follow(ask: &Ask<'_>, cursor: &Cursor) -> Result<LogName, Reason> {
         }
         Next::Open => return Err(Reason::UpToDate),
     };
+    if emergency::is_broken(ask) {
+        return Err(Reason::Unlogged);
+    }
     if !cursor.is_applied() {
         return Err(Reason::NotReplayed {
             at: cursor.at.clean(),
@@ -226,7 +229,7 @@ pub fn steps(ask: &Ask<'_>, role: &Role, cursor: Option<&Cursor>) -> Vec<Step> {
         return Vec::new();
     };
     let mut steps = relink(ask, cursor);
-    let may_move = !ask.own.logger.is_busy() && !ask.own.replayer.is_busy() && role.may_follow();
+    let may_move = !ask.own.writes() && !ask.own.replayer.is_busy() && role.may_follow();
     if may_move
         && ask.todo(Switch::Attach)
         && let Ok(log) = may_follow(ask, cursor)

@@ -24,13 +24,11 @@ pub fn want(ask: &Ask<'_>, role: &Role) -> Want<ExportWant> {
     }
 }
 
-/// Is the logger there, and not about to end?
+/// Does somebody take the writes? A logger that ends while the device stays is followed by the bypass.
 fn runs(ask: &Ask<'_>) -> bool {
-    matches!(
-        ask.own.logger,
-        Slot::Busy {
-            stopping: false,
-            ..
-        }
-    )
+    let stays = ask.own.export.is_some_and(|export| !export.closing);
+    match ask.own.logger {
+        Slot::Busy { stopping, .. } => stays || !stopping,
+        Slot::Empty { .. } => ask.own.bypassing || (ask.own.held && stays),
+    }
 }

@@ -16,7 +16,7 @@ use tree::{Host, LogName};
 
 use super::cursor::{self, Cursor, Next};
 use super::role::Role;
-use super::{Ask, FetchWant, Reason, Want};
+use super::{Ask, FetchWant, Reason, Want, emergency};
 use crate::facts::LocalLog;
 use crate::job::ChainEnd;
 
@@ -42,11 +42,17 @@ fn may_run(ask: &Ask<'_>, role: &Role) -> Result<(), Reason> {
     if !seen.is_member(seen.here) {
         return Err(Reason::NotMember);
     }
-    if ask.own.logger.is_busy() {
+    if ask.own.writes() {
         return Err(Reason::OwnLog);
     }
     if let Role::MayBegin(_) = role {
         return Err(Reason::BecomesPrimary);
+    }
+    if emergency::is_broken(ask) {
+        return Err(Reason::Unlogged);
+    }
+    if ask.all.space.level >= emergency::LEVEL_NOTHING_FOR_OTHERS {
+        return Err(Reason::SpaceLow(ask.all.space.level));
     }
     for switch in [Switch::Attach, Switch::Fetch] {
         if !ask.todo(switch) {

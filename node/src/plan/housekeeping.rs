@@ -9,7 +9,7 @@
 use tree::{Host, LogName, Path, ReplayPos, VersionLink, key};
 
 use super::cursor::{Cursor, Next};
-use super::{Ask, Want};
+use super::{Ask, Reason, Want, emergency};
 use crate::ports::KeyChange;
 
 /// Local log files to remove.
@@ -22,14 +22,24 @@ pub fn logs_to_drop(ask: &Ask<'_>, cursor: Option<&Cursor>) -> Vec<LogName> {
     };
     let mut busy = ask.logs_written();
     busy.extend(ask.own.replayer.log());
-    ask.own
-        .logs
-        .keys()
-        .filter(|log| !busy.contains(log))
-        .filter(|log| ask.seen.log_deleted(log) || is_forgotten(ask, log))
-        .filter(|log| !is_needed(cursor, log))
+    let free = |log: &&LogName| !busy.contains(log) && !is_needed(cursor, log);
+    let held = ask.own.logs.keys().filter(free);
+    let given_up = given_up(ask, cursor);
+    held.filter(|log| ask.seen.log_deleted(log) || is_forgotten(ask, log) || Some(*log) == given_up)
         .cloned()
         .collect()
+}
+
+/// The oldest log which a secondary keeps for others only, when space is low: one in each round, so that no more go
+/// than must (main-loop reference 4.15, level 2).
+fn given_up<'a>(ask: &Ask<'a>, cursor: &Cursor) -> Option<&'a LogName> {
+    let low = ask.all.space.level >= emergency::LEVEL_GIVES_UP_LOGS;
+    let designated = ask.seen.designated_primary().as_ref() == Some(ask.seen.here);
+    if !low || designated || ask.own.writes() {
+        return None;
+    }
+    let oldest = ask.own.logs.keys().next()?;
+    (oldest.seq < cursor.at.log.seq).then_some(oldest)
 }
 
 /// `leave-resource` has deleted the membership of this host, and everybody has stopped.
@@ -38,7 +48,7 @@ fn has_left(ask: &Ask<'_>) -> bool {
     // A key that was never seen may be a tree that is still being restored; only a deletion counts.
     let deleted = ask.seen.tree.get(&path).is_some_and(|e| e.is_tombstone());
     let own = ask.own;
-    let idle = !own.logger.is_busy() && !own.replayer.is_busy() && !own.fetcher.is_busy();
+    let idle = !own.writes() && !own.replayer.is_busy() && !own.fetcher.is_busy();
     deleted && idle && own.export.is_none()
 }
 
@@ -129,12 +139,17 @@ pub fn highest_number(ask: &Ask<'_>, logger: &Want<super::LoggerWant>) -> Option
 /// Is this host about to be, or already, actual primary? Stored durably before the first record is
 /// written, because others may only take the role when it is taken back.
 pub fn is_primary(ask: &Ask<'_>, logger_wanted: &Want<super::LoggerWant>) -> bool {
-    ask.own.logger.is_busy() || ask.own.export.is_some() || logger_wanted.job().is_some()
+    ask.own.writes() || ask.own.export.is_some() || takes_role(logger_wanted)
+}
+
+/// Does this host write, with a log or past it?
+fn takes_role(logger: &Want<super::LoggerWant>) -> bool {
+    matches!(logger, Want::Run(_) | Want::Rest(Reason::Ceased(_)))
 }
 
 /// `is-primary` = 1, before the first record is written.
 pub fn role_key(ask: &Ask<'_>, logger: &Want<super::LoggerWant>) -> Option<KeyChange> {
-    let begins = logger.job().is_some() && !ask.own.logger.is_busy();
+    let begins = takes_role(logger) && !ask.own.writes();
     let known = ask.seen.is_actual_primary(ask.seen.here);
     let path = key::actual(ask.seen.res, ask.seen.here, "is-primary");
     (begins && !known).then(|| (path, Some("1".to_owned())))

@@ -8,12 +8,18 @@
 
 use tree::LogName;
 
+use super::cursor::Cursor;
 use super::role::Role;
-use super::{Ask, LoggerWant, Reason, Want, cursor};
+use super::{Ask, LoggerWant, Reason, Want, cursor, emergency};
 use crate::job::LoggerProgress;
 
 /// The logger this host should have, or why it should have none.
-pub fn want(ask: &Ask<'_>, role: &Role) -> Want<LoggerWant> {
+pub fn want(ask: &Ask<'_>, role: &Role, cursor: Option<&Cursor>) -> Want<LoggerWant> {
+    emergency::logger(ask, role, cursor, || undisturbed(ask, role))
+}
+
+/// What it does as long as there is space.
+fn undisturbed(ask: &Ask<'_>, role: &Role) -> Want<LoggerWant> {
     match role {
         Role::Secondary(reason) | Role::NotYetPrimary(reason) => Want::Rest(reason.clone()),
         Role::Leaving(reason) if ask.own.export.is_none() => Want::Rest(reason.clone()),

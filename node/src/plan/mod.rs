@@ -12,6 +12,7 @@
 //! Manual: "The State of MARS", "Split Brain and Resolution"; main-loop reference, section 7.
 
 pub mod cursor;
+pub mod emergency;
 pub mod export;
 pub mod fetcher;
 pub mod housekeeping;
@@ -243,7 +244,7 @@ fn decide_resource(ask: &Ask<'_>) -> ResourcePlan {
     let cursor = cursor::look(ask);
     let role = role::of(ask, cursor.as_ref());
     let disk = want_disk(ask);
-    let logger = logger::want(ask, &role);
+    let logger = logger::want(ask, &role, cursor.as_ref());
     let replayer = replayer::want(ask, &role, cursor.as_ref());
     let fetcher = fetcher::want(ask, &role, cursor.as_ref());
     let syncer = syncer::want(ask);
@@ -265,6 +266,8 @@ fn decide_resource(ask: &Ask<'_>) -> ResourcePlan {
     plan.keys.extend(housekeeping::role_key(ask, &plan.logger));
     plan.keys
         .extend(housekeeping::highest_number(ask, &plan.logger));
+    let broken = emergency::keys(ask, &plan.logger, cursor.as_ref());
+    plan.keys.extend(broken);
     plan.indicators = report::indicators(ask, &plan, cursor.as_ref());
     plan
 }
@@ -275,7 +278,7 @@ fn want_disk(ask: &Ask<'_>) -> Want<DiskWant> {
         return Want::Rest(Reason::NotMember);
     };
     let own = ask.own;
-    let used = own.logger.is_busy() || own.replayer.is_busy() || own.syncer.is_busy();
+    let used = own.writes() || own.replayer.is_busy() || own.syncer.is_busy();
     if !used && ask.all.stopping {
         return Want::Rest(Reason::Stopping);
     }

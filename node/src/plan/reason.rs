@@ -124,9 +124,18 @@ pub enum Reason {
     /// The primary is not able to serve as source.
     #[error("{0} is not actual primary and cannot be the source of a sync")]
     NoSyncSource(Host),
+    /// The primary writes past its log, so nothing read there belongs to any log position.
+    #[error("{0} has ceased logging and cannot be the source of a sync")]
+    SourceCeased(Host),
     /// A secondary does not move to an empty log of a silent primary: it may have crashed.
     #[error("{0} is empty and its primary is silent")]
     EmptyNext(LogName),
+    /// Nothing can be logged any more; the application goes on without.
+    #[error("logging has ceased, the application goes on without replicas: {0}")]
+    Ceased(String),
+    /// Writes went past the log, so the own disk is no state of any history.
+    #[error("writes went past the log when there was no space for it; invalidate heals")]
+    Unlogged,
     /// As many syncs run on this host as the operator allows.
     #[error("{0} syncs may run at a time on this host")]
     SyncLimit(u64),

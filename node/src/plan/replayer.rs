@@ -10,7 +10,7 @@ use tree::key::Switch;
 
 use super::cursor::{self, Cursor, Next};
 use super::role::Role;
-use super::{Ask, Reason, ReplayWant, Want};
+use super::{Ask, Reason, ReplayWant, Want, emergency};
 use crate::job::Bound;
 
 /// The replayer this host should have, or why it should have none.
@@ -31,11 +31,15 @@ fn may_run(ask: &Ask<'_>, role: &Role) -> Result<(), Reason> {
     if !ask.seen.is_member(ask.seen.here) {
         return Err(Reason::NotMember);
     }
-    if ask.own.logger.is_busy() {
+    if ask.own.writes() {
         return Err(Reason::OwnLog);
     }
     if let Role::MayBegin(_) = role {
         return Err(Reason::BecomesPrimary);
+    }
+    if emergency::is_broken(ask) {
+        // The disk is newer than what the logs have, also after a crash.
+        return Err(Reason::Unlogged);
     }
     for switch in [Switch::Attach, Switch::Replay] {
         if !ask.todo(switch) {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tree::{Host, Path, Tree, key};
 
 use super::cursor::{self, Cursor};
-use super::{Ask, Reason, ResourcePlan, housekeeping};
+use super::{Ask, Reason, ResourcePlan, emergency, housekeeping};
 use crate::facts::Facts;
 use crate::job::{Ended, LoggerProgress};
 use crate::ports::KeyChange;
@@ -89,9 +89,11 @@ fn lamps(ask: &Ask<'_>, plan: &ResourcePlan, out: &mut Differences<'_>) {
     out.set(at("is-copying"), flag(own.fetcher.is_busy()));
     out.set(at("is-syncing"), flag(own.syncer.is_busy()));
     out.set(at("if-on"), flag(open));
-    let jammed = ask.all.space.level >= 4;
-    out.set(at("has-emergency"), flag(jammed || own.bypassing));
-    out.set(at("is-emergency"), flag(own.bypassing));
+    let ceased = matches!(plan.logger.reason(), Some(Reason::Ceased(_)));
+    let scarce = emergency::must_cease(ask).is_some();
+    out.set(at("has-emergency"), flag(scarce || ceased));
+    let broken = ceased || emergency::is_broken(ask);
+    out.set(at("is-emergency"), flag(broken));
     let primary = flag(housekeeping::is_primary(ask, &plan.logger));
     let path = at("is-primary");
     let stale = ask.seen.tree.get(&path).is_none_or(|entry| {
@@ -175,6 +177,11 @@ fn messages(
         _ => None,
     };
     say(ask, out, "err-replay-stop", damage);
+    let ceased = plan
+        .logger
+        .reason()
+        .filter(|r| matches!(r, Reason::Ceased(_)));
+    say(ask, out, "err-emergency", ceased.map(ToString::to_string));
     let level = ask.all.space.level;
     let low = (level >= 1).then(|| Reason::SpaceLow(level).to_string());
     say(ask, out, "wrn-space-low", low);

@@ -12,7 +12,7 @@ use tree::LogName;
 use tree::key::Switch;
 
 use super::cursor::{self, Cursor, Next};
-use super::{Ask, LoggerWant, Reason};
+use super::{Ask, LoggerWant, Reason, emergency};
 
 /// The part this host plays for a resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,7 +56,7 @@ impl Role {
 
 /// The part this host should play.
 pub fn of(ask: &Ask<'_>, cursor: Option<&Cursor>) -> Role {
-    let running = ask.own.logger.is_busy();
+    let running = ask.own.writes();
     match designated_here(ask) {
         Err(reason) if running => Role::Leaving(reason),
         Err(reason) => Role::Secondary(reason),
@@ -94,6 +94,9 @@ fn takeover(ask: &Ask<'_>, cursor: Option<&Cursor>) -> Result<LoggerWant, Reason
         return Err(Reason::JustStarted);
     }
     let cursor = cursor.ok_or(Reason::NoReplayPosition)?;
+    if emergency::is_broken(ask) {
+        return behind_hole(ask, cursor);
+    }
     let size = seen.size().ok_or(Reason::NotMember)?;
     if !seen.is_synced(seen.here) {
         return Err(Reason::NotSynced);
@@ -118,6 +121,19 @@ fn takeover(ask: &Ask<'_>, cursor: Option<&Cursor>) -> Result<LoggerWant, Reason
     let log = LogName::new(cursor.at.log.seq + 1, seen.here);
     let pred = Some(pred);
     Ok(LoggerWant { log, pred, size })
+}
+
+/// The disk of this host is newer than all logs. Nobody may have gone on from what the logs have.
+fn behind_hole(ask: &Ask<'_>, cursor: &Cursor) -> Result<LoggerWant, Reason> {
+    if !cursor::is_forced(ask) {
+        match &cursor.next {
+            Next::Open | Next::Hole(_) => {}
+            Next::Fork(reason) => return Err(reason.clone()),
+            Next::Ready { .. } | Next::After { .. } => return Err(Reason::Unlogged),
+        }
+        others_have_released(ask, cursor)?;
+    }
+    Ok(emergency::begin_behind_hole(ask, Some(cursor)))
 }
 
 /// `create-resource` has just named the first log of the resource; nobody has begun it.

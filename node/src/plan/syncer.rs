@@ -5,13 +5,11 @@
 //!
 //! Manual: "Fast Full Sync"; main-loop reference 4.12, invariants 33 to 38.
 
-use tree::key::Switch;
+use tree::key::{self, Switch};
 use tree::view::ClusterView;
 
-use super::{Ask, Reason, SyncWant, Want, cursor};
-
-/// At this level of emergency nothing is copied to this host any more (main-loop reference 4.15).
-pub const SPACE_LEVEL_MAX: u8 = 3;
+use super::cursor::{self, Next};
+use super::{Ask, Reason, SyncWant, Want, emergency};
 
 /// The syncer this host should have, or why it should have none.
 pub fn want(ask: &Ask<'_>) -> Want<SyncWant> {
@@ -42,13 +40,18 @@ fn decide(ask: &Ask<'_>) -> Result<SyncWant, Reason> {
     let from = seen
         .designated_primary()
         .ok_or(Reason::NoPrimaryDesignated)?;
-    if from == *seen.here || ask.own.logger.is_busy() {
+    if from == *seen.here || ask.own.writes() {
         return Err(Reason::OwnLog);
+    }
+    let emergency = key::actual(seen.res, &from, "is-emergency");
+    if seen.tree.text(emergency.as_str()) == Some("1") {
+        // What is written there now is in no log: no sync could ever become consistent.
+        return Err(Reason::SourceCeased(from));
     }
     if !seen.is_actual_primary(&from) || !ask.all.connected.contains(&from) {
         return Err(Reason::NoSyncSource(from));
     }
-    if ask.all.space.level >= SPACE_LEVEL_MAX {
+    if ask.all.space.level >= emergency::LEVEL_NOTHING_FOR_OTHERS {
         return Err(Reason::SpaceLow(ask.all.space.level));
     }
     let others = ask
@@ -66,6 +69,9 @@ fn decide(ask: &Ask<'_>) -> Result<SyncWant, Reason> {
     let place = cursor::look(ask).ok_or(Reason::NoReplayPosition)?;
     if let Some(fork) = cursor::fork_of(Some(&place)) {
         return Err(fork.clone());
+    }
+    if let Next::Hole(reason) = &place.next {
+        return Err(reason.clone());
     }
     if ask.own.disk_bytes.is_none() {
         return Err(Reason::DiskNotOpen);

@@ -29,10 +29,11 @@ use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tree::LogName;
 
+pub use self::core::Rest;
 use self::core::{Core, Gate};
 use self::device::LoggerDevice;
 use self::publish::Published;
-use crate::export::{Device, DeviceError};
+use crate::export::Device;
 use crate::job::{ChainEnd, Ended, LoggerJob, LoggerLimits, LoggerProgress, Site};
 use crate::ports::{Lane, blocking};
 use crate::watch;
@@ -200,16 +201,18 @@ impl LoggerHandle {
     /// Releases the device in order (invariant 29): takes no more requests, seals the log, brings everything onto the disk,
     /// flushes it, and stores the final position and version link. Also ends a logger that has failed.
     pub async fn stop(self) -> Ended {
-        self.release(true).await
+        self.release(true).await.0
     }
 
     /// The same without a seal, when somebody may have gone on from what was written: not a byte more is added to
     /// a history that was not given away by this host.
     pub async fn leave(self) -> Ended {
-        self.release(false).await
+        self.release(false).await.0
     }
 
-    async fn release(mut self, seal: bool) -> Ended {
+    /// Both, and what the log has not taken: everything durable is on the disk then. Nothing is left over when the disk
+    /// has failed.
+    pub async fn release(mut self, seal: bool) -> (Ended, Option<Rest>) {
         let shared = self.shared.clone();
         let wake = {
             let mut core = shared.core.lock();
@@ -217,14 +220,14 @@ impl LoggerHandle {
             core.must_wake_log()
         };
         shared.wake_log(wake);
-        let ended = match shared.sealed().await {
+        let (ended, rest) = match shared.sealed().await {
             Ok(end) => shared.settle_disk(end).await,
-            Err(failed) => failed,
+            Err(lost) => shared.abandon_log(lost).await,
         };
         self.tasks.shutdown().await;
         shared.core.lock().shut();
         tracing::info!(res = %shared.site.res, %ended, "logger released");
-        ended
+        (ended, rest)
     }
 }
 
@@ -261,14 +264,11 @@ impl Shared {
         self.progress.send_modify(change);
     }
 
-    /// Nothing more can be made durable: say so to everybody (invariant 40, L-D2).
-    fn poison(&self, error: &str, no_space: bool) {
+    /// Nothing more can be made durable by the log (invariant 40). The main loop is told and finds another way.
+    fn lose(&self, error: &str) {
         tracing::error!(res = %self.site.res, error, "the log cannot be written any more");
-        let refusal = match no_space {
-            true => DeviceError::NoSpace(error.to_owned()),
-            false => DeviceError::Io(error.to_owned()),
-        };
-        self.core.lock().poison(refusal);
+        self.core.lock().lose();
+        self.disk_call.notify_one();
         self.show(|progress| progress.log_error = Some(error.to_owned()));
     }
 
@@ -297,26 +297,53 @@ impl Shared {
     }
 
     /// The last part of a release: everything onto the disk, then the final position.
-    async fn settle_disk(&self, end: ChainEnd) -> Ended {
+    async fn settle_disk(&self, end: ChainEnd) -> (Ended, Option<Rest>) {
+        if let Err(failed) = self.written_back(|core| core.buffer.is_empty()).await {
+            return (failed, None);
+        }
+        let ended = match self.publish_final().await {
+            Ok(()) => Ended::Done(Some(end)),
+            Err(failed @ Ended::DiskFailed(_)) => return (failed, None),
+            Err(failed) => failed,
+        };
+        (ended, Some(self.core.lock().take_rest()))
+    }
+
+    /// The end of a logger whose log is `lost`: what the log has goes to the disk; what it could not take is handed over,
+    /// because nothing of it may reach the disk before everybody can know.
+    async fn abandon_log(&self, lost: Ended) -> (Ended, Option<Rest>) {
+        self.core.lock().lose();
+        self.settle();
+        if let Err(failed) = self.written_back(Core::is_settled).await {
+            return (failed, None);
+        }
+        match self.publish_final().await {
+            Err(failed @ Ended::DiskFailed(_)) => return (failed, None),
+            Err(failed) => {
+                tracing::error!(res = %self.site.res, %failed, "final position not stored")
+            }
+            Ok(()) => {}
+        }
+        (lost, Some(self.core.lock().take_rest()))
+    }
+
+    /// Waits until writeback has got so far. Gives up on a disk that keeps refusing.
+    async fn written_back(&self, far_enough: impl Fn(&Core) -> bool) -> Result<(), Ended> {
         let mut errors = 0;
         let mut progress = self.progress.subscribe();
         loop {
             let disk_error = progress.borrow_and_update().disk_error.clone();
-            if self.core.lock().buffer.is_empty() {
-                break;
+            if far_enough(&self.core.lock()) {
+                return Ok(());
             }
             if let Some(error) = disk_error {
                 errors += 1;
                 if errors > RELEASE_DISK_ERRORS_MAX {
-                    return Ended::DiskFailed(error);
+                    return Err(Ended::DiskFailed(error));
                 }
             }
             // Never an error: the sender lives in self.
             let _ = progress.changed().await;
-        }
-        match self.publish_final().await {
-            Ok(()) => Ended::Done(Some(end)),
-            Err(failed) => failed,
         }
     }
 }

@@ -1,6 +1,8 @@
 //! The workers of the data path: one loop each, told what to do by a job, ending with a value.
 
+pub mod bypass;
 pub mod fetcher;
+pub mod gate;
 pub mod hand;
 pub mod logger;
 pub mod replayer;

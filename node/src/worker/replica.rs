@@ -20,10 +20,11 @@ use std::sync::Arc;
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
 use storage::{Disk, DiskError, DiskOp, Extent};
+use tokio::sync::oneshot;
 use tree::{LogPos, Resource};
 
 use crate::export::Buffers;
-use crate::ports::{Lane, Ports, blocking};
+use crate::ports::{BoxFuture, Lane, Ports, blocking};
 
 /// An attached disk.
 pub struct Replica {
@@ -198,6 +199,27 @@ impl Replica {
             disk.apply(&ops)
         })
         .await
+    }
+
+    /// Writes what no log has. Nobody syncs to a disk that is written so. The order of these calls is the order of the
+    /// writes, whenever the future is waited for.
+    ///
+    /// # Errors
+    /// What the disk says; any part may be written then.
+    pub(super) fn write_past_log(
+        self: &Arc<Self>,
+        ops: Vec<DiskOp>,
+    ) -> BoxFuture<'static, Result<(), ReplicaError>> {
+        let (this, (tell, told)) = (self.clone(), oneshot::channel());
+        let job = Box::new(move || {
+            // Nobody may be waiting any more.
+            let _ = tell.send(this.disk.read().apply(&ops));
+        });
+        let running = self.ports.exec.run(&self.disk_lane(), job);
+        Box::pin(async move {
+            running.await;
+            Ok(told.await.map_err(|_| ReplicaError::Stopping)??)
+        })
     }
 
     /// Begins to watch a range. To be called before the source is asked for it.

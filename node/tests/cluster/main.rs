@@ -121,3 +121,63 @@ async fn a_key_set_on_one_host_is_seen_on_all_others() {
         times[50], times[98]
     );
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_space_the_application_goes_on_and_the_replicas_know_it() {
+    trace();
+    let mut lab = Lab::resource(&["alpha", "beta"], "data", 16 * MIB).await;
+    lab.write(0, "data", MIB, vec![2; 4096]).await;
+    lab.until_equal(1, "data", MIB, &[2; 4096]).await;
+    // The application keeps the device open all the time.
+    let device = lab.daemon(0).node().exports().look("data").expect("device");
+    let write = |offset: u64, byte: u8| {
+        let device = device.clone();
+        async move {
+            let data = bytes::Bytes::from(vec![byte; 4096]);
+            device
+                .write(offset, data, false)
+                .wait()
+                .await
+                .expect("written");
+            device.flush().wait().await.expect("flushed");
+            let found = device.read(offset, 4096).wait().await.expect("read");
+            assert_eq!(found[0], byte);
+        }
+    };
+    let limit = "resource-data/todo-alpha/emergency-limit";
+    lab.set(0, &[(limit, "100")]).await;
+    write(2 * MIB, 3).await;
+    let emergency = "resource-data/actual-alpha/is-emergency";
+    lab.until("logging has ceased", |lab| {
+        lab.get(1, emergency).as_deref() == Some("1")
+    })
+    .await;
+    write(3 * MIB, 4).await;
+    lab.until("it is on the disk", |lab| {
+        lab.disk_has(0, 3 * MIB, &[4; 4096])
+    })
+    .await;
+    // A crash in this state must not hide that writes went past the log.
+    drop(device);
+    lab.crash(0);
+    lab.start(0).await;
+    lab.set(0, &[(limit, "0")]).await;
+    lab.until_primary(0, "data").await;
+    lab.until("logging has begun again", |lab| {
+        lab.get(1, emergency).as_deref() == Some("0")
+    })
+    .await;
+    lab.write(0, "data", 4 * MIB, vec![5; 4096]).await;
+    lab.until("beta sees the hole", |lab| {
+        lab.get(0, "resource-data/actual-beta/msg-err-log-not-contiguous")
+            .is_some_and(|text| text != "OK")
+    })
+    .await;
+    assert!(
+        !lab.disk_has(1, 3 * MIB, &[4; 4096]),
+        "a hole is never crossed"
+    );
+    lab.invalidate(1, 0, "data").await;
+    lab.until_equal(1, "data", 3 * MIB, &[4; 4096]).await;
+    lab.until_equal(1, "data", 4 * MIB, &[5; 4096]).await;
+}

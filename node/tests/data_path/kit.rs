@@ -11,6 +11,7 @@ use node::export::Device;
 use node::job::{ChainEnd, Ended, LoggerJob, LoggerLimits, Site};
 use node::ports::{BoxFuture, Chance, Clock, KeyChange, Keys, KeysError, Lane, Ports, blocking};
 use node::real::exec::RealExec;
+use node::worker::bypass::Bypass;
 use node::worker::logger::{LoggerHandle, start_logger};
 use node::worker::replica::Replica;
 use node::worker::shelf::Shelf;
@@ -374,6 +375,11 @@ impl Machine {
             .expect("it starts");
         *self.stock.source.lock() = Some(logger.sync_source());
         logger
+    }
+
+    pub async fn bypass(&self) -> Arc<Bypass> {
+        *self.stock.source.lock() = None;
+        Bypass::new(self.replica().await)
     }
 
     pub fn replay_pos(&self) -> ReplayPos {

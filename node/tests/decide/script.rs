@@ -10,7 +10,8 @@
 //! after log-000000000-alpha 0 00                ... and, on the next line, what it continues
 //! connected alpha gamma                         peers that can be reached
 //! young                                         the start of the node is not over
-//! stopping | space 3                            facts about the host
+//! bypassing | held | lost                      writes go past the log; requests wait; the log of the logger fails
+//! stopping | space 3 | room 20 100              facts about the host; bytes free above the reserves, of so many
 //! logger log-000000002-beta 4096                running workers
 //! replayer LOG | fetcher LOG PEER | syncer PEER
 //! export 1 [closing]                            the device, with its open count
@@ -143,6 +144,13 @@ impl Stage {
             ["young"] => self.facts.grace_over = false,
             ["stopping"] => self.facts.stopping = true,
             ["space", level] => self.facts.space.level = level.parse().expect("a level"),
+            ["bypassing"] => self.own.bypassing = true,
+            ["held"] => self.own.held = true,
+            ["lost", ..] => self.own.logger = lost(&self.own.logger),
+            ["room", rest, total] => {
+                self.facts.space.rest = number(rest);
+                self.facts.space.total = number(total);
+            }
             ["nodisk"] => self.own.disk_bytes = None,
             ["export", opens, rest @ ..] => {
                 self.own.export = Some(ExportFacts {
@@ -231,6 +239,20 @@ fn logger(log: &LogName, len: u64) -> Slot<LoggerProgress> {
         progress: Some(progress),
         stopping: false,
     }
+}
+
+/// The same logger, whose log cannot be written any more.
+fn lost(slot: &Slot<LoggerProgress>) -> Slot<LoggerProgress> {
+    let mut slot = slot.clone();
+    let Slot::Busy {
+        progress: Some(progress),
+        ..
+    } = &mut slot
+    else {
+        panic!("there is no logger");
+    };
+    progress.log_error = Some("no space left on device".to_owned());
+    slot
 }
 
 fn print(plan: &Plan, res: &Resource) -> String {

@@ -5,6 +5,7 @@ mod clocks;
 mod crash_of_primary;
 mod crash_of_secondary;
 mod damage;
+mod emergency;
 mod everybody;
 mod failover;
 mod first_cluster;

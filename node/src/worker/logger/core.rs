@@ -12,11 +12,12 @@
 //! Data-path invariants 1, 2, 9, 42.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 use std::time::Duration;
 
 use bytes::Bytes;
 use storage::log::DATA_BYTES_MAX;
-use storage::{Body, NewRecord, Unit, WriteBuffer};
+use storage::{Body, DiskOp, NewRecord, Source, Unit, WriteBuffer};
 use tokio::sync::oneshot;
 use tree::{Digest128, LogName, LogPos, ReplayPos};
 
@@ -43,7 +44,7 @@ const QUIET: Duration = Duration::from_millis(100);
 
 /// What became of a request that could not be answered at once.
 pub(super) type Waiting = oneshot::Receiver<Result<(), DeviceError>>;
-type Teller = oneshot::Sender<Result<(), DeviceError>>;
+pub(in crate::worker) type Teller = oneshot::Sender<Result<(), DeviceError>>;
 
 /// See the module.
 pub(super) struct Core {
@@ -92,8 +93,11 @@ pub(super) enum Gate {
     Open,
     /// No more changes; reads go on. The log is being released.
     Closing,
-    /// The log could not be written: no changes, reads go on, nothing is written back any more.
-    Poisoned(DeviceError),
+    /// The log cannot be written: requests go on until the buffer is full, nothing becomes durable any more. What
+    /// was durable before goes on to the disk.
+    Lost,
+    /// The same, and no more changes. What the log could not take is left over for whoever comes next.
+    Abandoned,
     /// Nothing at all: the disk may belong to somebody else by now.
     Closed,
 }
@@ -131,6 +135,14 @@ struct Held {
     bodies: Vec<Body>,
     durably: bool,
     tell: Teller,
+}
+
+/// Requests which a log that was lost has not taken: acknowledged ones nobody asked to be durable, and those who wait.
+pub struct Rest {
+    /// What has to be done to the disk, in this order.
+    pub(in crate::worker) ops: Vec<DiskOp>,
+    /// Who waits until all of it is durable.
+    pub(in crate::worker) tell: Vec<Teller>,
 }
 
 /// What the log should do next.
@@ -228,9 +240,6 @@ impl Core {
         if self.durable == self.ordered {
             return Ok(None);
         }
-        if let Gate::Poisoned(error) = &self.gate {
-            return Err(error.clone());
-        }
         let (tell, answer) = oneshot::channel();
         self.tell_when_durable(tell);
         Ok(Some(answer))
@@ -239,7 +248,8 @@ impl Core {
     /// Requests that were held and now fit. Returns whether any was let in.
     pub fn admit(&mut self, now: Duration, wall_ns: u64) -> bool {
         let mut any = false;
-        while !self.is_full() {
+        // Behind the last seal nothing comes any more; who is held then is left over.
+        while matches!(self.gate, Gate::Open | Gate::Lost) && !self.is_full() {
             let Some(held) = self.held.pop_front() else {
                 break;
             };
@@ -262,15 +272,41 @@ impl Core {
 
     /// No more changes; the log ends here, with a seal or without. Doing so again changes nothing.
     pub fn close(&mut self, seal: bool, now: Duration) {
-        if self.gate != Gate::Open {
-            return;
+        match (&self.gate, seal) {
+            (Gate::Open, true) => {
+                self.gate = Gate::Closing;
+                self.push_seal(None, now);
+            }
+            (Gate::Open, false) => {
+                self.gate = Gate::Closing;
+                self.end_asked = true;
+            }
+            (Gate::Lost, _) => self.gate = Gate::Abandoned,
+            (Gate::Closing | Gate::Abandoned | Gate::Closed, _) => {}
         }
-        self.gate = Gate::Closing;
-        self.refuse_held(&DeviceError::ShuttingDown);
-        match seal {
-            true => self.push_seal(None, now),
-            false => self.end_asked = true,
+    }
+
+    /// The log takes no more: what it has not taken is left over. Everything durable must be on the disk.
+    pub fn take_rest(&mut self) -> Rest {
+        let parts = self.buffer.lookup(0..self.size);
+        let mut ops: Vec<DiskOp> = parts.into_iter().filter_map(op_of_part).collect();
+        let mut tell = Vec::new();
+        for held in std::mem::take(&mut self.held) {
+            ops.extend(held.bodies.into_iter().filter_map(op_of_body));
+            tell.push(held.tell);
         }
+        tell.extend(
+            std::mem::take(&mut self.waiters)
+                .into_iter()
+                .map(|w| w.tell),
+        );
+        Rest { ops, tell }
+    }
+
+    /// Is everything durable on the disk?
+    pub fn is_settled(&self) -> bool {
+        let nothing_flies = !self.buffer.is_writing_back();
+        nothing_flies && self.buffer.durable_is_done()
     }
 
     /// Lets the calling thread write a batch that somebody waits for, in place of the task that writes the log: no
@@ -314,9 +350,9 @@ impl Core {
             self.log_task = LogTask::Elsewhere { dozes: false };
             return LogWork::Sleep(None);
         }
-        let poisoned = matches!(self.gate, Gate::Poisoned(_));
-        let Some(since) = self.queued_since.filter(|_| !poisoned) else {
-            if !poisoned && std::mem::take(&mut self.end_asked) {
+        let lost = matches!(self.gate, Gate::Lost | Gate::Abandoned);
+        let Some(since) = self.queued_since.filter(|_| !lost) else {
+            if !lost && std::mem::take(&mut self.end_asked) {
                 self.log_task = LogTask::Busy;
                 return LogWork::End;
             }
@@ -384,15 +420,19 @@ impl Core {
         self.gate = Gate::Closed;
     }
 
-    /// The log cannot be written any more. Whoever asked for durability is told so (invariant 40).
-    pub fn poison(&mut self, error: DeviceError) {
-        self.refuse_all(&error);
-        self.gate = Gate::Poisoned(error);
+    /// The log cannot be written any more. Whoever asked for durability goes on waiting (invariant 40): the disk may
+    /// still be able to give it, past the log.
+    pub fn lose(&mut self) {
+        self.gate = match self.gate {
+            Gate::Open | Gate::Lost => Gate::Lost,
+            Gate::Closing | Gate::Abandoned => Gate::Abandoned,
+            Gate::Closed => Gate::Closed,
+        };
     }
 
     /// What writeback should do now.
     pub fn disk_work(&mut self, now: Duration) -> DiskWork {
-        if self.buffer.is_empty() || !matches!(self.gate, Gate::Open | Gate::Closing) {
+        if self.buffer.is_empty() || self.gate == Gate::Closed {
             return DiskWork::Sleep(None);
         }
         self.start_sweep_if_due(now);
@@ -401,7 +441,8 @@ impl Core {
             // The log is busy, and somebody may wait for it: the disks are its own.
             false => now + QUIET,
         };
-        let eager = self.gate == Gate::Closing || self.sweep_until.is_some() || now >= quiet_at;
+        let ends = self.gate != Gate::Open;
+        let eager = ends || self.sweep_until.is_some() || now >= quiet_at;
         if !eager {
             return DiskWork::Sleep(Some(quiet_at));
         }
@@ -463,9 +504,8 @@ impl Core {
 
     fn must_take_changes(&self) -> Result<(), DeviceError> {
         match &self.gate {
-            Gate::Open => Ok(()),
-            Gate::Closing | Gate::Closed => Err(DeviceError::ShuttingDown),
-            Gate::Poisoned(error) => Err(error.clone()),
+            Gate::Open | Gate::Lost => Ok(()),
+            Gate::Closing | Gate::Abandoned | Gate::Closed => Err(DeviceError::ShuttingDown),
         }
     }
 
@@ -521,10 +561,6 @@ impl Core {
         for waiter in std::mem::take(&mut self.waiters) {
             let _ = waiter.tell.send(Err(error.clone()));
         }
-        self.refuse_held(error);
-    }
-
-    fn refuse_held(&mut self, error: &DeviceError) {
         for held in std::mem::take(&mut self.held) {
             let _ = held.tell.send(Err(error.clone()));
         }
@@ -604,6 +640,30 @@ impl Core {
         while self.closed.front().is_some_and(|(log, _)| *log < pos.log) {
             self.closed.pop_front();
         }
+    }
+}
+
+fn op_of_part((range, source): (Range<u64>, Source)) -> Option<DiskOp> {
+    let (at, len) = (range.start, range.end - range.start);
+    match source {
+        Source::Disk => None,
+        Source::Zero => Some(DiskOp::Zero { at, len }),
+        Source::Buffered(bytes) => {
+            let bytes = vec![bytes];
+            Some(DiskOp::Write { at, bytes })
+        }
+    }
+}
+
+fn op_of_body(body: Body) -> Option<DiskOp> {
+    match body {
+        Body::Data { at, bytes } => {
+            let bytes = vec![bytes];
+            Some(DiskOp::Write { at, bytes })
+        }
+        Body::Zeroes { at, len } => Some(DiskOp::Zero { at, len }),
+        Body::Discard { at, len } => Some(DiskOp::Trim { at, len }),
+        Body::Mark | Body::Seal { .. } => None,
     }
 }
 

@@ -24,7 +24,7 @@ use crate::ports::{Lane, blocking};
 const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// So often a successor is tried to be created before the logger gives up.
-const CREATE_TRIES_MAX: u32 = 10;
+const CREATE_TRIES_MAX: u32 = 3;
 
 /// Zeros are written ahead only while batches are smaller than this: larger ones gain nothing from it.
 const AHEAD_BATCH_BYTES_MAX: u64 = 256 << 10;
@@ -64,7 +64,7 @@ pub(super) async fn run(shared: Arc<Shared>) {
             } => shared.rotate(next, stamp_ns, until).await,
         };
         if let Err(failed) = done {
-            return shared.poison(&failed.error, failed.no_space);
+            return shared.lose(&failed.error);
         }
     }
 }
@@ -72,13 +72,11 @@ pub(super) async fn run(shared: Arc<Shared>) {
 /// Why the log is lost.
 struct LogFailed {
     error: String,
-    no_space: bool,
 }
 
 impl From<LogError> for LogFailed {
     fn from(error: LogError) -> LogFailed {
         LogFailed {
-            no_space: error.is_no_space(),
             error: error.to_string(),
         }
     }
@@ -124,7 +122,7 @@ impl Shared {
         drop(core);
         let written = self.append(&records, until).map_err(LogFailed::from);
         if let Err(failed) = written {
-            self.poison(&failed.error, failed.no_space);
+            self.lose(&failed.error);
         }
         let mut core = self.core.lock();
         core.unclaim();
@@ -164,7 +162,7 @@ impl Shared {
     }
 
     /// Hands what has become durable to writeback, without keeping requests from the lock for long.
-    fn settle(&self) {
+    pub(super) fn settle(&self) {
         while self.core.lock().settle(self.now()) {}
         self.disk_call.notify_one();
     }
@@ -243,7 +241,7 @@ impl Shared {
         Ok(())
     }
 
-    /// Space or a directory may be lacking for a moment only; the application waits, and is told when it takes too long.
+    /// Space or a directory may be lacking for a moment only; who wants durability waits so long.
     async fn create_successor(
         &self,
         next: &LogName,
@@ -258,8 +256,7 @@ impl Shared {
             };
             tries += 1;
             if tries == CREATE_TRIES_MAX {
-                let no_space = false;
-                return Err(LogFailed { error, no_space });
+                return Err(LogFailed { error });
             }
             tracing::warn!(res = %self.site.res, log = %next, error, "cannot be created, trying again");
             self.site.ports.clock.sleep(RETRY_PAUSE).await;
@@ -275,7 +272,6 @@ impl Shared {
             Some(done) => Ok(done?),
             None => Err(LogFailed {
                 error: "the daemon is stopping".to_owned(),
-                no_space: false,
             }),
         }
     }

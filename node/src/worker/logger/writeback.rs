@@ -57,7 +57,7 @@ impl Shared {
         core.unit_written(unit, bytes, now);
         core.admit(now, wall_ns);
         let wake = core.must_wake_log();
-        let (closing, buffered) = (core.gate == Gate::Closing, core.buffer.used_bytes());
+        let (closing, buffered) = (core.gate != Gate::Open, core.buffer.used_bytes());
         drop(core);
         self.wake_log(wake);
         self.publish_call.notify_one();

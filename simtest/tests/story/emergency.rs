@@ -1,0 +1,124 @@
+//! `/mars` fills up: replicas are given up, never the application (invariants 38 and 39, operations 8).
+
+use simtest::host::Crash;
+use simtest::world::{DEVICE_BYTES, World};
+
+use crate::story::{minutes, pair, seconds, story};
+
+/// Of the file system of every host.
+const ROOM_AGAIN: u64 = 256 << 20;
+
+fn is_emergency(w: &World) -> bool {
+    lamp(w, "alpha", "is-emergency")
+}
+
+fn lamp(w: &World, host: &str, name: &str) -> bool {
+    let path = format!("resource-data/actual-{host}/{name}");
+    let node = w.host(host).node();
+    node.is_some_and(|node| node.keys().read().text(&path) == Some("1"))
+}
+
+/// What beta says about the hole.
+fn sees_hole(w: &World) -> bool {
+    let path = "resource-data/actual-beta/msg-err-log-not-contiguous";
+    let node = w.host("beta").node();
+    node.is_some_and(|node| {
+        let tree = node.keys().read();
+        tree.text(path).is_some_and(|text| !text.ends_with("OK"))
+    })
+}
+
+async fn goes_on(w: &mut World, app: &simtest::app::App) {
+    let before = app.counts();
+    assert!(
+        w.run_until(minutes(3), |_| app.counts().flushes > before.flushes + 10)
+            .await,
+        "the application does not get on\n{}",
+        w.explain("data")
+    );
+    assert_eq!(app.counts().errors, before.errors, "{}", w.explain("data"));
+}
+
+/// What the application does, sometimes, before it closes the device.
+async fn flush(w: &World) {
+    let node = w.host("alpha").node().expect("it runs");
+    let device = node.exports().look("data");
+    let flushed = device.expect("the device stays").flush().wait().await;
+    flushed.expect("a good disk");
+}
+
+async fn heals(w: &mut World) {
+    w.host("alpha").fs.set_capacity(ROOM_AGAIN);
+    assert!(
+        w.run_until(minutes(3), |w| !is_emergency(w)).await,
+        "{}",
+        w.explain("data")
+    );
+    assert!(
+        w.run_until(minutes(3), sees_hole).await,
+        "{}",
+        w.explain("data")
+    );
+    w.must("beta", "marsadm invalidate data").await;
+    w.up_to_date("beta", "data", minutes(10))
+        .await
+        .expect("healed");
+    w.run_for(seconds(30)).await;
+    w.must_be_equal("data", &["alpha", "beta"]).await;
+}
+
+#[test]
+fn a_full_directory_costs_the_replica_and_never_the_application() {
+    for seed in 1400..1402 {
+        story(seed, async |w| {
+            let app = pair(w, DEVICE_BYTES).await;
+            // Somebody else fills the file system: below the hardest limit, or to the last byte.
+            w.host("alpha").fs.leave_room((seed % 2) * (2 << 20));
+            goes_on(w, &app).await;
+            assert!(
+                w.run_until(minutes(2), is_emergency).await,
+                "{}",
+                w.explain("data")
+            );
+            goes_on(w, &app).await;
+            heals(w).await;
+        });
+    }
+}
+
+#[test]
+fn a_crash_in_the_emergency_replays_nothing_over_newer_blocks() {
+    for seed in 1410..1413 {
+        story(seed, async |w| {
+            let app = pair(w, DEVICE_BYTES).await;
+            w.host("alpha").fs.leave_room((seed % 2) * (2 << 20));
+            let moment = std::time::Duration::from_millis(500 * (seed - 1409));
+            w.run_for(moment).await;
+            // Past the log, the disk promises what a disk promises: no order of what is not flushed. So the power goes
+            // only below, when everything is.
+            w.crash("alpha", Crash::Process);
+            w.start("alpha").await.expect("starts again");
+            let opened = app.counts().opened;
+            assert!(
+                w.run_until(minutes(3), |_| app.counts().opened > opened)
+                    .await,
+                "{}",
+                w.explain("data")
+            );
+            assert!(
+                w.run_until(minutes(2), is_emergency).await,
+                "{}",
+                w.explain("data")
+            );
+            w.run_for(seconds(20)).await;
+            app.rest();
+            assert!(w.run_until(minutes(2), |_| app.is_closed()).await);
+            flush(w).await;
+            w.crash("alpha", Crash::Power);
+            w.start("alpha").await.expect("starts again");
+            app.work();
+            goes_on(w, &app).await;
+            heals(w).await;
+        });
+    }
+}
