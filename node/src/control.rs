@@ -292,20 +292,13 @@ fn parameters(hub: &Hub, facts: &Facts) -> serde_json::Value {
     const MIB: u64 = 1 << 20;
     let config = &hub.config;
     let [.., hardest] = config.free_bytes;
-    let resources = || facts.resources.values();
-    let buffered: u64 = resources()
-        .filter_map(|res| res.logger.progress())
-        .map(|logger| logger.buffered_bytes)
-        .sum();
-    let received: u64 = resources()
-        .map(|res| res.rates.fetch_kib + res.rates.sync_kib)
-        .sum();
-    let ahead_ns = hub.keys().now_ns().saturating_sub(facts.now_ns);
+    let buffered = hub.buffered_bytes();
+    let clock = &hub.ports.clock;
+    let ahead_ns = hub.keys().now_ns().saturating_sub(clock.wall_ns());
     json!({
         "mem_limit_gb": config.logger.buffer_bytes_max >> 30,
         "mem_used_raw_kb": buffered >> 10,
         "logger_mem_used_kb": buffered >> 10,
-        "client_role_traffic_rate_kb": received,
         "logrot_auto_gb": config.rotate_bytes >> 30,
         "network_io_timeout": transport::line::IDLE_MAX.as_secs(),
         "mars_port": own_port(hub),

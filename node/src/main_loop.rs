@@ -14,7 +14,8 @@ mod meter;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -74,6 +75,8 @@ pub struct Desk {
     pub rest: Mutex<Option<Rest>>,
     /// The last decision, for people.
     pub plan: Mutex<Option<ResourcePlan>>,
+    /// Acknowledged bytes which were not on the underlying disk at the last round, for people.
+    pub buffered_bytes: AtomicU64,
     /// Everything has ended, after the daemon was told to stop.
     pub idle: watch::Sender<bool>,
 }
@@ -185,12 +188,15 @@ impl ResourceLoop {
         facts.now_ns = self.parts.keys.now_ns();
         facts.mono = now;
         facts.syncing = self.note_syncing();
+        let logger = self.logger.progress().flatten();
+        let buffered = logger.as_ref().map_or(0, |logger| logger.buffered_bytes);
+        self.parts.desk.buffered_bytes.store(buffered, Relaxed);
         let rates = self.meter.rates(
             now,
             self.replayer.progress().as_ref(),
             self.fetcher.progress().as_ref(),
             self.syncer.progress().as_ref(),
-            self.logger.progress().flatten().as_ref(),
+            logger.as_ref(),
         );
         let own = ResourceFacts {
             logs: self.local_logs(),

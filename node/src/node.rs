@@ -10,6 +10,7 @@ mod host_loop;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -220,6 +221,15 @@ impl Hub {
             .iter()
             .filter_map(|(res, unit)| Some((res.clone(), unit.desk.plan.lock().clone()?)))
             .collect()
+    }
+
+    /// Acknowledged bytes of all resources which are not yet on the underlying disks, as of their last rounds.
+    pub fn buffered_bytes(&self) -> u64 {
+        let units = self.units.lock();
+        units
+            .values()
+            .map(|unit| unit.desk.buffered_bytes.load(Relaxed))
+            .sum()
     }
 
     /// Durable length of the local copy of a log; `None` when it is not held here.

@@ -110,11 +110,26 @@ fn with_tree(world: &World<'_>, env: &Environment) -> Environment {
         add("used_space_mb", Some((total - rest) * 1024.0));
     }
     add("emergency_mode", gib("emergency"));
+    add("client_role_traffic_rate_kb", received_kib(world));
     let ahead = world
         .alive_time(host)
         .map_or(0.0, |time: Time| (-world.age(time)).max(0.0));
     add("lamport_difference_sec", Some(ahead));
     env
+}
+
+/// What this host fetches and copies for all resources, in KiB per second, if it says so.
+fn received_kib(world: &World<'_>) -> Option<f64> {
+    let host = &world.snap.host;
+    let rates = ["file", "sync"].map(|what| format!("actual-{host}/amount-{what}_rate"));
+    let said = world.resource_names().iter().flat_map(|name| {
+        let res = world.res(name);
+        rates
+            .iter()
+            .filter_map(|key| res.text(key).parse::<f64>().ok())
+            .collect::<Vec<_>>()
+    });
+    said.reduce(|sum, rate| sum + rate)
 }
 
 fn one(env: &Environment, label: &str, shown: &Shown) -> String {

@@ -17,4 +17,5 @@ mod logs;
 mod mars;
 mod partition;
 mod proxy;
+mod surroundings;
 mod writer;
