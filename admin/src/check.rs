@@ -340,20 +340,22 @@ pub fn identifier_syntax(name: &str) -> Result<(), Refusal> {
     Ok(())
 }
 
+/// Words which are no names, also in parentheses.
+pub const RESERVED: [&str; 9] = [
+    "none",
+    "all",
+    "any",
+    "full",
+    "empty",
+    "undefined",
+    "remote",
+    "local",
+    "localhost",
+];
+
 fn is_reserved(name: &str) -> bool {
     let name = name.trim_start_matches('(').trim_end_matches(')');
-    [
-        "none",
-        "all",
-        "any",
-        "full",
-        "empty",
-        "undefined",
-        "remote",
-        "local",
-        "localhost",
-    ]
-    .contains(&name)
+    RESERVED.contains(&name)
 }
 
 /// A host has to be known by its address.

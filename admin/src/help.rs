@@ -1,6 +1,9 @@
 //! Help texts, from the verb table.
 
+use crate::check;
+use crate::verb::settings;
 use crate::verbs::{Class, VERBS, Verb};
+use crate::view;
 
 const HEAD: &str = "
 marsadm steers the replicated resources of this host. The options may stand anywhere.
@@ -108,6 +111,7 @@ pub fn overview(verbose: i32) -> String {
     for (option, about) in OPTIONS {
         text.push_str(&format!("  {option}\n{}", indented(about)));
     }
+    text.push_str(&format!("\n<host> =\n{}", indented(&host_names())));
     text.push_str("\n<command> =\n");
     let mut shown: Vec<&Verb> = VERBS
         .iter()
@@ -125,14 +129,31 @@ pub fn overview(verbose: i32) -> String {
     text.push_str(
         "\n<resource_names> = <resource_name> | <resource_name>,<resource_name>,… | all\n",
     );
-    text.push_str("\n<features> = ");
-    let features: Vec<&str> = crate::verb::settings::FEATURES
+    text.push_str("\n<macroname> = <complex_macroname> | <primitive_macroname>\n");
+    let shown = || view::macro_table().into_iter().filter(|line| line.view);
+    let names = |complex| {
+        let named = shown().filter(move |line| line.complex == complex);
+        named.map(|line| line.name).collect::<Vec<_>>()
+    };
+    let features = settings::FEATURES
         .iter()
-        .map(|(_, name)| *name)
-        .collect();
-    text.push_str(&features.join(" | "));
-    text.push('\n');
+        .map(|(_, name)| (*name).to_owned());
+    for (head, words) in [
+        ("complex_macroname", names(true)),
+        ("primitive_macroname", names(false)),
+        ("features", features.collect()),
+    ] {
+        text.push_str(&format!("\n<{head}> =\n{}", indented(&words.join(" | "))));
+    }
     text
+}
+
+fn host_names() -> String {
+    format!(
+        "Letters, digits, '_' and '-', at most 63 of them, the first one no '-'; the name of the machine without its domain. Reserved, \
+         for resources, too: {}.",
+        check::RESERVED.join(" ")
+    )
 }
 
 fn is_shown(class: Class, verbose: i32) -> bool {

@@ -20,14 +20,38 @@ pub fn write_pages(dir: &Path) -> Result<(), Refusal> {
     };
     std::fs::create_dir_all(dir).map_err(failed)?;
     clap_mangen::generate_to(crate::mars::Mars::command(), dir).map_err(failed)?;
-    for (name, text) in [
-        ("marsadm.8", marsadm()),
-        ("mars-status.8", status()),
-        ("mars.toml.5", configuration()),
-    ] {
+    for (name, text) in own_pages() {
         std::fs::write(dir.join(name), text).map_err(failed)?;
     }
     Ok(())
+}
+
+/// The pages which do not come from the definition of `mars`.
+fn own_pages() -> [(&'static str, String); 3] {
+    [
+        ("marsadm.8", marsadm()),
+        ("mars-status.8", status()),
+        ("mars.toml.5", configuration()),
+    ]
+}
+
+/// One page, by its name with or without the number of its section.
+pub fn page(name: &str) -> Result<String, Refusal> {
+    if matches!(name, "mars" | "mars.1") {
+        let mut page = Vec::new();
+        let command = crate::mars::Mars::command();
+        let rendered = clap_mangen::Man::new(command).render(&mut page);
+        rendered.map_err(|error| Refusal(error.to_string()))?;
+        return Ok(String::from_utf8_lossy(&page).into_owned());
+    }
+    let is_meant =
+        |file: &str| file == name || file.rsplit_once('.').is_some_and(|(stem, _)| stem == name);
+    let found = own_pages().into_iter().find(|(file, _)| is_meant(file));
+    found.map(|(_, text)| text).ok_or_else(|| {
+        Refusal(format!(
+            "there is no page '{name}': known are mars, marsadm, mars-status, mars.toml"
+        ))
+    })
 }
 
 /// Text with what troff would take for commands made harmless.

@@ -11,6 +11,7 @@ use clap::{Args, Parser, Subcommand};
 use crate::bench::BenchArgs;
 use crate::completions;
 use crate::demo::DemoArgs;
+use crate::session::Refusal;
 use crate::tree_cli;
 
 /// Asynchronous block replication in user space.
@@ -55,10 +56,14 @@ pub enum What {
         /// Which words.
         kind: completions::Words,
     },
-    /// Write the man pages into a directory.
+    /// Write the man pages into a directory, or print one of them.
     Man {
         /// Where to; made if it is not there.
-        dir: PathBuf,
+        #[arg(required_unless_present = "print")]
+        dir: Option<PathBuf>,
+        /// Print this page: mars, marsadm, mars-status or mars.toml.
+        #[arg(long, value_name = "PAGE", conflicts_with = "dir")]
+        print: Option<String>,
     },
 }
 
@@ -231,8 +236,15 @@ fn run(mars: Mars) -> ExitCode {
             }
             Err(error) => failed(error),
         },
-        What::Man { dir } => done(crate::man::write_pages(&dir).map(|()| true)),
+        What::Man { dir, print } => done(man(dir, print).map(|()| true)),
     }
+}
+
+fn man(dir: Option<PathBuf>, page: Option<String>) -> Result<(), Refusal> {
+    if let Some(page) = page {
+        print!("{}", crate::man::page(&page)?);
+    }
+    dir.map_or(Ok(()), |dir| crate::man::write_pages(&dir))
 }
 
 /// `Ok(false)`: it was understood and there was no error, but the answer is no.

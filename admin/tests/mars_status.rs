@@ -1,6 +1,8 @@
 //! `mars-status` as a program: exit codes, refusals, and that it never writes.
 
+use std::io::Read;
 use std::path::Path;
+use std::process::Stdio;
 
 use assert_cmd::Command;
 
@@ -92,4 +94,29 @@ fn what_cannot_be_done_is_said_and_fails() {
 fn help_and_version_need_no_daemon() {
     mars_status(&["--help"]).assert().success();
     mars_status(&["-h", "--history"]).assert().success();
+}
+
+#[test]
+fn an_interval_repeats_until_somebody_interrupts_and_leaves_the_terminal_clean() {
+    let file = tree_file();
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_mars"))
+        .args(["status", "--interval=1", "--tree-file", &file])
+        .args(["--host=beta", "--now=1700000000"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("mars runs");
+    let mut stdout = child.stdout.take().expect("a pipe");
+    let mut seen = String::new();
+    let mut part = [0; 4096];
+    while seen.matches("MARS Status - beta").count() < 2 {
+        let count = stdout.read(&mut part).expect("it goes on");
+        assert!(count > 0, "it ended by itself: {seen}");
+        seen.push_str(&String::from_utf8_lossy(&part[..count]));
+    }
+    let pid = rustix::process::Pid::from_raw(child.id().cast_signed()).expect("a process");
+    rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("it runs");
+    stdout.read_to_string(&mut seen).expect("text");
+    assert!(child.wait().expect("it ends").success());
+    assert!(seen.starts_with("\x1b[H\x1b[2J"), "{seen:?}");
+    assert!(seen.ends_with("\x1b[0m\x1b[H\x1b[2J"), "{seen:?}");
 }
