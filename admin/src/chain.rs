@@ -114,10 +114,11 @@ pub fn needed_versions(tree: &Snapshot, res: &str) -> BTreeSet<(u64, String)> {
             todo.push((point.nr, host.clone()));
             todo.push((point.nr, point.origin.clone()));
         }
-        if let Some(next) = link(nr + 1)
+        if let Some(next_nr) = nr.checked_add(1)
+            && let Some(next) = link(next_nr)
             && halves(next).1 == here
         {
-            todo.push((nr + 1, host));
+            todo.push((next_nr, host));
         }
     }
     seen

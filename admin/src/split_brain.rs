@@ -74,7 +74,7 @@ struct Side<'a> {
 
 impl Side<'_> {
     fn step_back(&mut self, tree: &Snapshot, res: &str) -> bool {
-        self.amount += self.at.len;
+        self.amount = self.amount.saturating_add(self.at.len);
         let Some(before) = predecessor(tree, res, self.host, self.at.nr) else {
             return false;
         };
@@ -158,8 +158,8 @@ fn walk<'t>(tree: &Snapshot, res: &str, one: &(&'t str, Point), two: &(&'t str, 
             } else {
                 (b.at.clone(), b.depth)
             };
-            a.amount += a.at.len;
-            b.amount += b.at.len;
+            a.amount = a.amount.saturating_add(a.at.len);
+            b.amount = b.amount.saturating_add(b.at.len);
             return verdict(apart || depth > 0, point, &a, &b);
         };
         if !stepped {

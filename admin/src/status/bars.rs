@@ -96,7 +96,9 @@ fn segments(res: &Res<'_>) -> Vec<Segment> {
         .numbers()
         .filter_map(|nr| Some((nr, res.logs().len(nr, owner, Known::Everywhere)?)))
         .collect();
-    let total: u64 = list.iter().map(|(_, bytes)| bytes).sum();
+    let total = list
+        .iter()
+        .fold(0u64, |sum, (_, bytes)| sum.saturating_add(*bytes));
     let place = BAR_LEN.saturating_sub(list.len().saturating_sub(1));
     list.into_iter()
         .map(|(nr, bytes)| Segment {

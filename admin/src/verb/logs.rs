@@ -84,7 +84,10 @@ pub fn rotate(s: &mut Session<'_>, res: &str) -> Step {
 }
 
 fn begin_next(s: &mut Session<'_>, res: &str, last: &chain::Log) -> Step {
-    let next = chain::log_name(last.nr + 1, &s.host);
+    let Some(next_nr) = last.nr.checked_add(1) else {
+        return refuse(format!("there is no log number behind {}", last.nr));
+    };
+    let next = chain::log_name(next_nr, &s.host);
     if s.tree
         .entries
         .get(&of(res, &next))
@@ -108,7 +111,7 @@ fn begin_next(s: &mut Session<'_>, res: &str, last: &chain::Log) -> Step {
         .tree
         .number(&of(res, "maxnr"))
         .unwrap_or(0)
-        .max(last.nr as i64 + 1);
+        .max(i64::try_from(next_nr).unwrap_or(i64::MAX));
     s.set(of(res, next), "0");
     s.set(of(res, "maxnr"), maxnr.to_string());
     Ok(Progress::Done)
@@ -158,7 +161,7 @@ fn delete_up_to(s: &mut Session<'_>, res: &str, numbers_max: u64) -> Step {
             .tree
             .stamp(&key)
             .is_some_and(|at| at.is_recent(s.tree.now, young));
-        if nr + 1 >= limit || is_young {
+        if nr >= limit.saturating_sub(1) || is_young {
             break;
         }
         s.delete(key);

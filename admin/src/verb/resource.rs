@@ -213,10 +213,9 @@ fn no_remains(s: &mut Session<'_>, res: &str, from: u64) -> Result<(), Refusal> 
 
 fn write_new(s: &mut Session<'_>, res: &str, wish: &Wish, size: u64) {
     let host = s.host.clone();
-    let start = s
-        .tree
-        .number(&of(res, "maxnr"))
-        .map_or(1, |last| last as u64 + NEXT_LIFE_LOGS);
+    let start = s.tree.number(&of(res, "maxnr")).map_or(1, |last| {
+        last.max(0).unsigned_abs().saturating_add(NEXT_LIFE_LOGS)
+    });
     let (first, before) = (
         chain::log_name(start, &host),
         chain::log_name(start - 1, &host),

@@ -40,7 +40,7 @@ fn designate(s: &mut Session<'_>, res: &str, new: &str) -> Result<(), Refusal> {
     let key = of(res, "primary");
     if new == NOBODY {
         let before = s.tree.stamp(&key).unwrap_or(s.tree.now);
-        s.stamp_next_flush(Time::from_ns(before.as_ns() + 1));
+        s.stamp_next_flush(Time::from_ns(before.as_ns().saturating_add(1)));
     } else {
         let last = s.text(&of(res, "userspace/last-primary"));
         if !last.is_empty() {

@@ -138,7 +138,7 @@ impl<'a> LogSizes<'a> {
 
     /// Bytes of all logs held here.
     pub fn occupied(&self) -> u64 {
-        self.files().map(|(_, _, len)| len).sum()
+        total(self.files().map(|(_, _, len)| len))
     }
 
     /// Bytes of the logs held here whose number is below `limit`, without the last one that exists.
@@ -146,7 +146,7 @@ impl<'a> LogSizes<'a> {
         let last = self.files().map(|(nr, _, _)| nr).max().unwrap_or(0);
         let limit = limit.min(last);
         let old = self.files().filter(|(nr, _, _)| *nr < limit);
-        old.map(|(_, _, len)| len).sum()
+        total(old.map(|(_, _, len)| len))
     }
 }
 
@@ -203,8 +203,8 @@ impl Amounts {
         let held = forward(logs, host, &replay, Known::Files);
         let known = forward(logs, host, &replay, Known::Everywhere);
         amounts.replay_pos = back.bytes;
-        amounts.fetch_pos = back.bytes + held.bytes;
-        amounts.fetch_size = back.bytes + known.bytes;
+        amounts.fetch_pos = back.bytes.saturating_add(held.bytes);
+        amounts.fetch_size = back.bytes.saturating_add(known.bytes);
         amounts.writeback_rest = known.bytes;
         amounts.base_nr = backward(logs, host, &replay, Known::Files).nr;
         amounts.replay_nr = replay.nr;
@@ -264,11 +264,18 @@ fn forward(logs: &LogSizes<'_>, host: &str, replay: &ReplayValue<'_>, known: Kno
         bytes: replay.rest.max(here.saturating_sub(replay.pos)),
         nr: replay.nr,
     };
-    while let Some(len) = logs.len(sum.nr.saturating_add(1), host, known) {
+    while let Some(next) = sum.nr.checked_add(1)
+        && let Some(len) = logs.len(next, host, known)
+    {
         sum.bytes = sum.bytes.saturating_add(len);
-        sum.nr += 1;
+        sum.nr = next;
     }
     sum
+}
+
+/// A sum of lengths; those which nobody can have do not overflow it.
+fn total(lengths: impl Iterator<Item = u64>) -> u64 {
+    lengths.fold(0, u64::saturating_add)
 }
 
 /// A stored number; anything else counts as 0, as in the original.
