@@ -64,7 +64,8 @@ fn cell(text: &str) -> String {
 fn table() -> String {
     let mut text = String::from(
         "# Every command and macro\n\nGenerated from the tables in `admin/src/verbs.rs` and `admin/src/view/`; \
-         see `admin/tests/docs.rs`. What differs from the original is\nexplained in `differences.md` under the heading named here.\n\n\
+         see `admin/tests/docs.rs`. What differs from the original is\nexplained in `differences.md` under the heading named here. For all commands alike: \
+         \"usage errors are errors\", \"time-outs are\nerrors\", \"the daemon has to run\", \"state directory\", \"parallel\", \"hooks\".\n\n\
          ## Commands\n\n| command | | what it does |\n|---|---|---|\n",
     );
     let mut verbs: Vec<&Verb> = VERBS.iter().collect();

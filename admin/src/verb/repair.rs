@@ -205,7 +205,7 @@ pub fn set_replay(s: &mut Session<'_>, res: &str) -> Step {
     set_start(s, res, &start, &primary)?;
     s.set(
         of(res, format!("skip-check-{host}")),
-        format!("{nr} set-replay was used: {} to {nr} were skipped", now.nr),
+        format!("{nr} set-replay was used: from log {} to {nr}", now.nr),
     );
     Ok(Progress::Done)
 }
