@@ -120,6 +120,9 @@ pub struct NodeConfig {
     pub delete_logs: bool,
     /// How long a log stays after its last change, though nobody needs it.
     pub keep_logs: Duration,
+    /// A host that leaves the cluster is listened to for so long, so that its last words arrive; then its certificate
+    /// opens nothing any more.
+    pub leave_grace: Duration,
     /// How long a tombstone blocks for a member nobody has heard of.
     pub keep_tombstones: Duration,
     /// Bytes that stay free in the state directory at each of the four levels, cumulative:
@@ -142,6 +145,7 @@ impl Default for NodeConfig {
             delete_logs: true,
             keep_logs: Duration::from_secs(120),
             keep_tombstones: Duration::from_secs(168 * 3600),
+            leave_grace: Duration::from_secs(30),
             free_bytes: [GIB / 4; 4],
             logger: LoggerLimits::default(),
         }

@@ -9,7 +9,7 @@ use transport::join::Membership;
 use tree::{Host, key};
 
 use crate::keys::KeyService;
-use crate::ports::{Clock, Keys};
+use crate::ports::{Clock, KeyChange, Keys};
 
 /// Answers the desk from the key tree. The network needs the desk before the tree is open: until
 /// [`TreeMembership::open`] nobody is admitted.
@@ -69,8 +69,16 @@ impl Membership for TreeMembership {
         };
         Box::pin(async move {
             tracing::info!(%host, address, "admitted to the cluster");
-            let stored = keys.commit(vec![(key::ip(&host), Some(address))]).await;
+            let stored = keys.commit(admission(&host, address)).await;
             stored.map(drop).map_err(|error| error.to_string())
         })
     }
+}
+
+/// Its address; and if it had left, that is over.
+fn admission(host: &Host, address: String) -> Vec<KeyChange> {
+    vec![
+        (key::ip(host), Some(address)),
+        (key::left_cluster(host), None),
+    ]
 }

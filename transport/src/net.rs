@@ -4,7 +4,7 @@
 //! breaks; what was under way then is lost, and both sides start again from what they have made durable. The
 //! real network is [`crate::quic`]; simulations bring their own.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
@@ -59,6 +59,10 @@ pub trait Net: Send + Sync {
     /// Who the peers are and where they listen (`ips/ip-<host>`, "address" or "address:port"). Replaces what was
     /// known; connections to hosts which are no longer named are closed.
     fn set_peers(&self, addresses: BTreeMap<Host, String>);
+
+    /// Hosts that get nothing although their certificates are good: they have left the cluster. Replaces what was
+    /// known; their connections are closed.
+    fn set_refused(&self, _hosts: BTreeSet<Host>) {}
 }
 
 /// A channel that a peer has opened.

@@ -8,7 +8,7 @@
 //! Every holder of a certificate of this cluster is accepted; what it may do is decided above. Strangers get a
 //! handshake that ends, a bounded number of them at a time, and bounded per address, so that they cannot keep peers out.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -58,6 +58,9 @@ const SPARE_AGE_MIN: Duration = Duration::from_secs(1);
 
 /// Opened channels that wait for [`Net::accept`].
 const ACCEPTED_MAX: usize = 64;
+
+/// What a host is told that has left.
+const LEFT: &str = "this host has left the cluster; it can join again with a new token";
 
 /// Datagrams kept for connections that are not accepted yet, each and all together.
 const UNACCEPTED_BYTES_MAX: u64 = 16 << 10;
@@ -115,6 +118,8 @@ pub(crate) struct Inner {
     line: Mutex<Line>,
     peers: Mutex<BTreeMap<Host, Arc<Dial>>>,
     links: Mutex<BTreeMap<Host, Vec<Arc<Link>>>>,
+    /// Hosts that have left the cluster. Locked after `links`, if both are.
+    refused: Mutex<BTreeSet<Host>>,
     waiting: tokio::sync::Mutex<mpsc::Receiver<Incoming>>,
     handshakes: Arc<Semaphore>,
     handshakes_by_address: Mutex<BTreeMap<IpAddr, usize>>,
@@ -151,6 +156,7 @@ impl QuicNet {
             line: Mutex::new(config.line),
             peers: Mutex::default(),
             links: Mutex::default(),
+            refused: Mutex::default(),
             waiting: tokio::sync::Mutex::new(waiting),
             handshakes: Arc::new(Semaphore::new(HANDSHAKES_MAX)),
             handshakes_by_address: Mutex::default(),
@@ -246,6 +252,10 @@ impl Net for QuicNet {
     fn set_peers(&self, addresses: BTreeMap<Host, String>) {
         self.inner.set_peers(addresses);
     }
+
+    fn set_refused(&self, hosts: BTreeSet<Host>) {
+        self.inner.set_refused(hosts);
+    }
 }
 
 /// The socket and what QUIC needs of it, without serving anybody.
@@ -297,6 +307,17 @@ impl Inner {
             }
             stays
         });
+    }
+
+    fn set_refused(&self, hosts: BTreeSet<Host>) {
+        let links = self.links.lock();
+        for (host, links) in links.iter().filter(|(host, _)| hosts.contains(*host)) {
+            tracing::warn!(%host, "has left the cluster and is cut off");
+            links
+                .iter()
+                .for_each(|link| link.close(code::NOT_A_PEER, LEFT));
+        }
+        *self.refused.lock() = hosts;
     }
 
     async fn open(self: Arc<Inner>, to: Host, class: Class) -> Result<Channel, NetError> {
@@ -382,7 +403,11 @@ impl Inner {
             .map_err(|_| "its certificate is of an unknown kind")?;
         let cert = chain.first().ok_or("it has no certificate")?;
         let name = certs::host_cert::host_of(cert, &self.cluster).map_err(|e| e.to_string())?;
-        Host::new(&name).map_err(|e| e.to_string())
+        let host = Host::new(&name).map_err(|e| e.to_string())?;
+        match self.refused.lock().contains(&host) {
+            true => Err(LEFT.to_owned()),
+            false => Ok(host),
+        }
     }
 
     fn register(
@@ -393,6 +418,10 @@ impl Inner {
     ) -> Arc<Link> {
         let link = Link::new(self.clone(), peer.clone(), connection, kind);
         let mut links = self.links.lock();
+        if self.refused.lock().contains(&peer) {
+            // It has left since its certificate was looked at.
+            link.close(code::NOT_A_PEER, LEFT);
+        }
         let of_peer = links.entry(peer.clone()).or_default();
         if of_peer.len() >= LINKS_PER_PEER_MAX {
             of_peer[0].close(code::REPLACED, "too many connections");

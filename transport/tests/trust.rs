@@ -108,3 +108,23 @@ async fn a_peer_without_an_address_and_a_host_itself_cannot_be_opened() {
     assert!(matches!(own, Err(NetError::NoAddress { .. })));
     assert!(address(&alpha).starts_with("127."));
 }
+
+#[tokio::test]
+async fn a_host_that_has_left_is_cut_off_and_let_in_again_when_it_has_come_back() {
+    let office = Office::new("one");
+    let [alpha, beta] = office.nets(["alpha", "beta"]);
+    let (mut near, _far) = channel(&alpha, &beta, "beta", Class::State).await;
+    beta.set_refused([host("alpha")].into());
+    assert!(soon(near.recv()).await.is_err(), "the connection has gone");
+    // Its certificate is as good as before.
+    check_not_trusted(&alpha, &beta, "beta").await;
+    beta.set_refused(std::collections::BTreeSet::new());
+    let mut opened = None;
+    for _ in 0..20 {
+        opened = soon(alpha.open(&host("beta"), Class::State)).await.ok();
+        if opened.is_some() {
+            break;
+        }
+    }
+    assert!(opened.is_some(), "it is let in again");
+}

@@ -66,6 +66,11 @@ pub fn ip(host: &Host) -> Path {
     Key::Ip.path(&[host.as_str()])
 }
 
+/// `ips/left-<host>`
+pub fn left_cluster(host: &Host) -> Path {
+    Key::LeftCluster.path(&[host.as_str()])
+}
+
 /// `defaults/<name>`
 ///
 /// # Errors

@@ -108,6 +108,7 @@ key_table! {
 //  key                 stored path                                   who writes         value        haste      meaning
     Uuid                "uuid"                                        Operator           ClusterId    Durable    "identity of the cluster; hosts with another one are refused"
     Ip                  "ips/ip-<host>"                               OwnHostOrOperator  Address      Durable    "membership of <host> and the address it listens on"
+    LeftCluster         "ips/left-<host>"                             OwnHostOrOperator  Text         Durable    "<host> has left the cluster: its certificate opens nothing, until it joins again"
     // Defaults.
     LogCompressions     "defaults/enabled-log-compressions"           Operator           Mask         Durable    "compressions allowed in logs"
     NetCompressions     "defaults/enabled-net-compressions"           Operator           Mask         Durable    "compressions allowed on the wire"

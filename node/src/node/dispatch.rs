@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinSet};
@@ -15,10 +16,14 @@ use super::{Hub, Unit};
 use crate::job::{ChainEnd, Site};
 use crate::keys::Changed;
 use crate::main_loop::{self, Desk, ResourceLoop};
+use crate::ports::Keys;
 use crate::worker::shelf::Shelf;
 
 /// Prefix of the keys with the addresses of all hosts.
 const ADDRESSES: &str = "ips/";
+
+/// How often it is looked whether a host that is leaving has had its time.
+const LEAVING_LOOK_EVERY: Duration = Duration::from_secs(1);
 
 /// Runs until it is dropped.
 pub(super) async fn run(hub: Arc<Hub>) {
@@ -27,8 +32,10 @@ pub(super) async fn run(hub: Arc<Hub>) {
         loops: JoinSet::new(),
         callers: JoinSet::new(),
         calling: BTreeMap::new(),
+        leaving: false,
         hub,
     };
+    let clock = dispatch.hub.ports.clock.clone();
     let mut changes = dispatch.hub.keys.watch();
     let mut exports = dispatch.hub.exports.changes();
     dispatch.look(true).await;
@@ -37,6 +44,10 @@ pub(super) async fn run(hub: Arc<Hub>) {
             biased;
             Ok(()) = changes.changed() => dispatch.look(false).await,
             Ok(()) = exports.changed() => dispatch.hub.ring_all(),
+            () = clock.sleep(LEAVING_LOOK_EVERY), if dispatch.leaving => {
+                let tree = dispatch.hub.keys.read();
+                dispatch.cut_off(&tree);
+            }
         }
         while dispatch.loops.try_join_next().is_some() {}
         while dispatch.callers.try_join_next().is_some() {}
@@ -50,6 +61,8 @@ struct Dispatch {
     loops: JoinSet<()>,
     callers: JoinSet<()>,
     calling: BTreeMap<Host, AbortHandle>,
+    /// A host is about to leave: its last words may still be on their way.
+    leaving: bool,
 }
 
 impl Dispatch {
@@ -66,6 +79,7 @@ impl Dispatch {
         }
         if addresses {
             self.call_peers(&tree);
+            self.cut_off(&tree);
         }
     }
 
@@ -149,6 +163,61 @@ impl Dispatch {
         }
         self.hub.ports.net.set_peers(addresses);
     }
+
+    /// Hosts that have left get nothing any more. A deletion is forgotten one day, so it is noted apart.
+    fn cut_off(&mut self, tree: &Tree) {
+        let now_ns = self.hub.keys.now_ns();
+        let grace_ns = u64::try_from(self.hub.config.leave_grace.as_nanos()).unwrap_or(u64::MAX);
+        let before_ns = now_ns.saturating_sub(grace_ns);
+        let (left, to_note, leaving) = left_cluster(tree, &self.hub.here, before_ns);
+        self.leaving = leaving;
+        self.hub.ports.net.set_refused(left);
+        if !to_note.is_empty() {
+            let now = tree::ns_to_text(now_ns);
+            let notes = to_note
+                .iter()
+                .map(|host| (key::left_cluster(host), Some(now.clone())));
+            self.hub.keys.commit_lazy(notes.collect());
+        }
+    }
+}
+
+/// Hosts without an address that had one before `before_ns`, or are noted to have left; those of them that are not noted
+/// yet; and whether somebody is about to leave.
+fn left_cluster(
+    tree: &Tree,
+    here: &Host,
+    before_ns: u64,
+) -> (BTreeSet<Host>, BTreeSet<Host>, bool) {
+    let named = |path: &Path| {
+        let name = path.as_str().strip_prefix(ADDRESSES)?;
+        let host = name.strip_prefix("ip-").or(name.strip_prefix("left-"))?;
+        Host::new(host).ok().filter(|host| host != here)
+    };
+    let hosts: BTreeSet<Host> = tree
+        .range(ADDRESSES)
+        .filter_map(|(path, _)| named(path))
+        .collect();
+    let (mut left, mut to_note, mut leaving) = (BTreeSet::new(), BTreeSet::new(), false);
+    for host in hosts {
+        let address = tree.get(&key::ip(&host));
+        if address.is_some_and(|entry| !entry.is_tombstone()) {
+            continue;
+        }
+        let noted = tree.text(key::left_cluster(&host).as_str()).is_some();
+        let deleted_ns = address.map(|entry| entry.stamp.ns);
+        match (noted, deleted_ns) {
+            (false, Some(then)) if then > before_ns => leaving = true,
+            (false, Some(_)) => {
+                to_note.insert(host.clone());
+                left.insert(host);
+            }
+            (true, _) => drop(left.insert(host)),
+            // It came and went while nobody looked.
+            (false, None) => {}
+        }
+    }
+    (left, to_note, leaving)
 }
 
 /// Addresses of all hosts but this one.

@@ -153,6 +153,7 @@ impl Lab {
             nbd_tls: false,
             node: NodeConfig {
                 free_bytes: [0; 4],
+                leave_grace: Duration::from_secs(1),
                 ..NodeConfig::default()
             },
         };
@@ -168,6 +169,25 @@ impl Lab {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         panic!("{} does not start", host.name);
+    }
+
+    /// What `leave-cluster` deletes in the end.
+    pub async fn leave(&self, nr: usize) {
+        let path = format!("ips/ip-{}", self.hosts[nr].name);
+        self.set(nr, &[(&path, "")]).await;
+    }
+
+    /// A host that has left joins again, with a new token. Its daemon must not run.
+    pub async fn join_again(&mut self, nr: usize) {
+        let host = &self.hosts[nr];
+        let (name, dir, address) = (host.name.clone(), host.dir.clone(), host.address);
+        std::fs::remove_dir_all(dir.join("tree")).expect("gone");
+        // The key of the host stays: for a while its name is kept for it.
+        for part in ["cluster", "ca.key", "ca.crt", "host.crt"] {
+            std::fs::remove_file(dir.join("pki").join(part)).expect("gone");
+        }
+        self.join(&PkiDir::of(&dir), &name, &dir, address).await;
+        self.start(nr).await;
     }
 
     /// Ends the daemon of one host like a crash: nothing is brought to an end.

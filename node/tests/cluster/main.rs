@@ -181,3 +181,38 @@ async fn without_space_the_application_goes_on_and_the_replicas_know_it() {
     lab.until_equal(1, "data", 3 * MIB, &[4; 4096]).await;
     lab.until_equal(1, "data", 4 * MIB, &[5; 4096]).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_host_that_has_left_gets_nothing_until_it_joins_again() {
+    trace();
+    let mut lab = Lab::cluster(&["alpha", "beta", "gamma"]).await;
+    lab.set(0, &[("userspace/word", "before")]).await;
+    let word = |lab: &Lab, nr: usize| lab.get(nr, "userspace/word");
+    lab.until("all know it", |lab| {
+        (0..3).all(|nr| word(lab, nr).as_deref() == Some("before"))
+    })
+    .await;
+    lab.leave(2).await;
+    lab.until("the others note it", |lab| {
+        (0..2).all(|nr| lab.get(nr, "ips/left-gamma").is_some())
+    })
+    .await;
+    // Its certificate still holds; it even remembers where the others are.
+    lab.crash(2);
+    lab.start(2).await;
+    lab.set(0, &[("userspace/word", "after")]).await;
+    lab.until("beta knows it", |lab| {
+        word(lab, 1).as_deref() == Some("after")
+    })
+    .await;
+    lab.set(2, &[("userspace/intruder", "gamma")]).await;
+    tokio::time::sleep(std::time::Duration::from_secs(5)).await;
+    assert_eq!(word(&lab, 2).as_deref(), Some("before"), "it gets nothing");
+    assert_eq!(lab.get(0, "userspace/intruder"), None, "and brings nothing");
+    lab.crash(2);
+    lab.join_again(2).await;
+    lab.until("it is one of them", |lab| {
+        word(lab, 2).as_deref() == Some("after") && lab.get(1, "ips/left-gamma").is_none()
+    })
+    .await;
+}
