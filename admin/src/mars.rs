@@ -91,6 +91,9 @@ pub struct NodeArgs {
     /// TCP address for NBD clients, besides the unix socket.
     #[arg(long, value_name = "IP:PORT")]
     pub nbd_listen: Option<std::net::SocketAddr>,
+    /// The clock of this host was far ahead and is right now: stamp its own facts anew, let the wishes of others win.
+    #[arg(long)]
+    pub forget_future: bool,
 }
 
 /// `mars tree …`. Paths may begin with `/mars/`.

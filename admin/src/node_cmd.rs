@@ -38,6 +38,7 @@ fn start(dir: &Path, args: NodeArgs) -> anyhow::Result<()> {
         listen: args.listen,
         advertise: args.advertise,
         nbd_listen: args.nbd_listen,
+        forget_future: args.forget_future,
     };
     let config = Config::load(dir, flags)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()

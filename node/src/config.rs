@@ -60,6 +60,8 @@ pub struct Flags {
     pub advertise: Option<SocketAddr>,
     /// TCP address for NBD clients, besides the unix socket.
     pub nbd_listen: Option<SocketAddr>,
+    /// The clock of this host was far ahead and is right now; for one start, so there is no such value in the file.
+    pub forget_future: bool,
 }
 
 /// Everything `mars node` was told.
@@ -114,6 +116,9 @@ pub struct NodeConfig {
     pub alive_window: Duration,
     /// How far ahead of the time of day a stamp may be, in nanoseconds, before it is held back.
     pub max_future_ns: u64,
+    /// The clock of this host was further ahead and is right now: make good at the start what was written meanwhile
+    /// (`tree::future`).
+    pub forget_future: bool,
     /// A log of the primary is rotated when it has reached this many bytes; 0 for never.
     pub rotate_bytes: u64,
     /// Whether the primary deletes logs all members have replayed, without `marsadm cron`.
@@ -141,6 +146,7 @@ impl Default for NodeConfig {
             round: Duration::from_secs(5),
             alive_window: Duration::from_secs(30),
             max_future_ns: 3600 * 1_000_000_000,
+            forget_future: false,
             rotate_bytes: 4 * GIB,
             delete_logs: true,
             keep_logs: Duration::from_secs(120),
@@ -198,7 +204,10 @@ impl File {
             advertise: flags.advertise.or(self.advertise),
             nbd_listen,
             nbd_tls: self.nbd_tls,
-            node: self.limits.node(),
+            node: NodeConfig {
+                forget_future: flags.forget_future,
+                ..self.limits.node()
+            },
         })
     }
 }

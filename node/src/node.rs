@@ -24,7 +24,7 @@ use crate::config::NodeConfig;
 use crate::export::Exports;
 use crate::facts::Facts;
 use crate::gossip_loop::Gossip;
-use crate::keys::{KeyService, OpenError, Storage};
+use crate::keys::{Future, KeyService, OpenError, Storage};
 use crate::main_loop::Desk;
 use crate::plan::ResourcePlan;
 use crate::ports::{Keys, Ports, within};
@@ -96,7 +96,10 @@ impl Node {
             lease: parts.layout.clock_lease(),
             horizons: parts.layout.horizons(),
         };
-        let future = parts.config.max_future_ns;
+        let future = Future {
+            max_ns: parts.config.max_future_ns,
+            forget: parts.config.forget_future,
+        };
         let (keys, writer) = KeyService::open(&parts.here, &parts.ports, future, storage).await?;
         let config = Arc::new(parts.config);
         let cluster: Arc<str> = parts.cluster.into();

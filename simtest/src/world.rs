@@ -393,6 +393,13 @@ impl World {
         change(&mut self.config);
     }
 
+    /// Shall a host forget at its next start what it wrote while its clock was ahead (`mars node --forget-future`)?
+    pub fn forget_future(&mut self, name: &str, forget: bool) {
+        if let Some(host) = self.hosts.get_mut(name) {
+            host.set_config(|config| config.forget_future = forget);
+        }
+    }
+
     /// Counts one more event of a kind.
     pub fn count(&mut self, what: &str) {
         *self.counts.entry(what.to_owned()).or_default() += 1;

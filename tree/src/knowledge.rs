@@ -302,11 +302,14 @@ impl Knowledge {
     pub fn sift_push(&self, push: Push, admit: impl Fn(u64) -> Result<(), TooFarAhead>) -> Sifted {
         let mut sifted = Sifted::default();
         for item in push.entries {
-            sifted.raises.push(Raise {
-                writer: item.entry.issue.writer.clone(),
-                base: item.prev_issue_of_writer,
-                to: item.entry.issue.nr,
-            });
+            // Numbers beyond what may be applied now must not count as seen.
+            if admit(item.entry.issue.nr).is_ok() {
+                sifted.raises.push(Raise {
+                    writer: item.entry.issue.writer.clone(),
+                    base: item.prev_issue_of_writer,
+                    to: item.entry.issue.nr,
+                });
+            }
             self.sift(&mut sifted, item.path, item.entry, &admit);
         }
         sifted

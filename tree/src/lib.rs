@@ -12,6 +12,7 @@ pub mod clock;
 pub mod collect;
 pub mod digest;
 pub mod disk_state;
+pub mod future;
 pub mod key;
 pub mod keys;
 pub mod knowledge;

@@ -12,12 +12,13 @@ mod recent;
 pub mod reopen;
 mod writer;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
+use tree::future::Forgotten;
 use tree::knowledge::{Applied, Knowledge, MustReplace, Saved};
 use tree::{
     Delta, Entry, Host, LamportClock, Path, Push, PushItem, Replacement, Stamp, Summary, Tree,
@@ -67,9 +68,21 @@ pub enum OpenError {
         /// Its contents.
         found: String,
     },
+    /// The clock seems to be behind, so nothing can be forgotten.
+    #[error(transparent)]
+    ClockBehind(#[from] tree::future::ClockBehind),
     /// The daemon is going down.
     #[error("the daemon is stopping")]
     Stopping,
+}
+
+/// What a key service has to know about time.
+#[derive(Clone, Copy, Debug)]
+pub struct Future {
+    /// How far ahead of the time of day a stamp may be, in nanoseconds, before it is held back.
+    pub max_ns: u64,
+    /// The clock of this host was further ahead than that and is right now: make good what was written meanwhile.
+    pub forget: bool,
 }
 
 /// What everybody sees.
@@ -113,15 +126,15 @@ impl KeyService {
     pub async fn open(
         here: &Host,
         ports: &Ports,
-        max_future_ns: u64,
+        future: Future,
         storage: Storage,
     ) -> Result<(Arc<KeyService>, WriterTask), OpenError> {
-        let (fs, name) = (ports.fs.clone(), here.clone());
-        let load = move || load(&*fs, &name, storage);
+        let (fs, name, wall_ns) = (ports.fs.clone(), here.clone(), ports.clock.wall_ns());
+        let load = move || load(&*fs, &name, storage, future, wall_ns);
         let (knowledge, lease, storage) = blocking(&*ports.exec, &Lane::Tree, load)
             .await
             .ok_or(OpenError::Stopping)??;
-        let mut clock = LamportClock::restored(lease).with_max_future(max_future_ns);
+        let mut clock = LamportClock::restored(lease).with_max_future(future.max_ns);
         for (_, entry) in knowledge.tree().iter() {
             clock.observe(entry.stamp.ns.max(entry.issue.nr));
         }
@@ -357,21 +370,25 @@ fn load(
     fs: &dyn storage::Fs,
     here: &Host,
     mut storage: Storage,
+    future: Future,
+    wall_ns: u64,
 ) -> Result<(Knowledge, u64, Storage), OpenError> {
     let lease = load_lease(fs, &storage.lease)?;
-    let file = |source| OpenError::File {
-        path: storage.horizons.clone(),
-        source,
-    };
-    let saved = match storage::read_small(fs, &storage.horizons).map_err(file)? {
+    let saved = match storage::read_small(fs, &storage.horizons).map_err(at(&storage.horizons))? {
         // An unreadable copy counts as none: everything is then asked for once more.
         Some(bytes) => rmp_serde::from_slice(&bytes).unwrap_or_default(),
         None => Saved::default(),
     };
-    let entries = storage
-        .store
-        .load()
-        .map_err(|error| OpenError::Store(error.to_string()))?;
+    let entries = storage.store.load().map_err(store_failed)?;
+    if future.forget
+        && let Some(forgotten) =
+            tree::future::forget(here, &entries, lease, wall_ns, future.max_ns)?
+    {
+        let lease = forgotten.lease_ns;
+        let entries = forget(fs, &mut storage, entries, forgotten)?;
+        return Ok((Knowledge::after_loss(here, entries, lease), lease, storage));
+    }
+    warn_of_future(lease, wall_ns, future);
     let knowledge = match storage.store.must_resync() {
         Some(why) => {
             tracing::error!(%why, "keys were lost; a peer has to give them back");
@@ -382,11 +399,52 @@ fn load(
     Ok((knowledge, lease, storage))
 }
 
+/// Stores the entries that are stamped anew, then the lease, then that nothing was seen. After a crash in between
+/// it is all done again.
+fn forget(
+    fs: &dyn storage::Fs,
+    storage: &mut Storage,
+    entries: Vec<(Path, Entry)>,
+    forgotten: Forgotten,
+) -> Result<BTreeMap<Path, Entry>, OpenError> {
+    let changes: Vec<(Path, Option<Entry>)> = forgotten
+        .changed
+        .iter()
+        .map(|(path, entry)| (path.clone(), Some(entry.clone())))
+        .collect();
+    tracing::warn!(keys = changes.len(), "forgetting a future that was none");
+    let nothing = rmp_serde::to_vec(&Saved::default());
+    let nothing = nothing.map_err(|error| OpenError::Store(error.to_string()))?;
+    storage::write_small(fs, &storage.horizons, &nothing).map_err(at(&storage.horizons))?;
+    storage.store.commit(&changes).map_err(store_failed)?;
+    let lease = forgotten.lease_ns.to_string();
+    storage::write_small(fs, &storage.lease, lease.as_bytes()).map_err(at(&storage.lease))?;
+    Ok(entries.into_iter().chain(forgotten.changed).collect())
+}
+
+fn warn_of_future(lease: u64, wall_ns: u64, future: Future) {
+    let ahead_ns = lease.saturating_sub(wall_ns);
+    if ahead_ns > future.max_ns {
+        tracing::error!(
+            ahead_s = ahead_ns / tree::stamp::SECOND_NS,
+            "this host has written ahead of its clock, and others hold that back; if its clock is right now, \
+             start it once with --forget-future"
+        );
+    }
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn store_failed(error: storage::StoreError) -> OpenError {
+    OpenError::Store(error.to_string())
+}
+
+fn at(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> OpenError {
+    let path = path.to_owned();
+    move |source| OpenError::File { path, source }
+}
+
 fn load_lease(fs: &dyn storage::Fs, path: &std::path::Path) -> Result<u64, OpenError> {
-    let bytes = storage::read_small(fs, path).map_err(|source| OpenError::File {
-        path: path.to_owned(),
-        source,
-    })?;
+    let bytes = storage::read_small(fs, path).map_err(at(path))?;
     let Some(bytes) = bytes else {
         return Ok(0);
     };

@@ -138,12 +138,16 @@ impl Machine {
             exchange: Duration::from_millis(50),
             ..NodeConfig::default()
         };
+        let future = node::keys::Future {
+            max_ns: config.max_future_ns,
+            forget: false,
+        };
         let stored = Storage {
             store: Box::new(medium.store()),
             lease: dir.path().join("lease"),
             horizons: dir.path().join("horizons"),
         };
-        let opened = KeyService::open(&here, &ports, config.max_future_ns, stored).await;
+        let opened = KeyService::open(&here, &ports, future, stored).await;
         let (keys, writer) = opened.expect("what is stored is sound");
         let mut tasks = JoinSet::new();
         tasks.spawn(writer);
