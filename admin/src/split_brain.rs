@@ -127,6 +127,15 @@ pub fn find(tree: &Snapshot, res: &str) -> Option<SplitBrain> {
     }
 }
 
+/// Do the histories of two members exclude each other? Also true when the links do not tell.
+pub fn are_apart(tree: &Snapshot, res: &str, one: &str, two: &str) -> bool {
+    let at = |host| Point::parse(tree.text(&format!("resource-{res}/replay-{host}")));
+    let (Some(a), Some(b)) = (at(one), at(two)) else {
+        return false;
+    };
+    matches!(walk(tree, res, &(one, a), &(two, b)), Walk::Apart { .. })
+}
+
 fn walk<'t>(tree: &Snapshot, res: &str, one: &(&'t str, Point), two: &(&'t str, Point)) -> Walk {
     let start = |(host, at): &(&'t str, Point)| Side {
         host,

@@ -78,6 +78,7 @@ pub fn may_become_primary(s: &mut Session<'_>, res: &str) -> Step {
     let host = s.host.clone();
     say_designated(s, old.as_deref());
     if old.as_deref() != Some(&host) {
+        histories_agree(s, res)?;
         replicas_are_complete(s, res, old.as_deref())?;
     }
     let fetch_on = !s.forced();
@@ -89,6 +90,18 @@ pub fn may_become_primary(s: &mut Session<'_>, res: &str) -> Step {
         return Ok(Progress::Done);
     }
     may_take_from(s, res, old.as_deref())
+}
+
+/// Only `--force` chooses between two histories.
+fn histories_agree(s: &Session<'_>, res: &str) -> Result<(), Refusal> {
+    if s.forced() || split_brain::find(&s.tree, res).is_none() {
+        return Ok(());
+    }
+    let host = &s.host;
+    refuse(format!(
+        "resource '{res}' is in SPLIT BRAIN: decide which replica is to survive. If it is that of '{host}', use 'pause-fetch' and \
+         'primary --force'; on all others use 'invalidate' or 'leave-resource'"
+    ))
 }
 
 fn say_designated(s: &mut Session<'_>, old: Option<&str>) {
@@ -382,14 +395,14 @@ pub fn wait_all_closed(s: &mut Session<'_>, res: &str) -> Step {
 /// Whether this host holds and has applied exactly what the old primary has written, digests included.
 fn may_hand_over(s: &mut Session<'_>, res: &str) -> Step {
     let host = s.host.clone();
-    if split_brain::find(&s.tree, res).is_some() {
-        s.warn(format!("ATTENTION: resource '{res}' is in SPLIT BRAIN."));
-        s.warn("ATTENTION: a handover cannot preserve the data of both sides.");
-        s.warn(format!(
-            "ATTENTION: host '{host}' becomes primary with the version it has now."
-        ));
-        s.warn("ATTENTION: resolve the split brain afterwards by 'invalidate' on the other side.");
+    if old_primary(s, res).as_deref() == Some(&host) {
         return Ok(Progress::Done);
+    }
+    if split_brain::find(&s.tree, res).is_some() {
+        s.warn(format!(
+            "resource '{res}' has come into SPLIT BRAIN: no handover"
+        ));
+        return Ok(Progress::NotYet);
     }
     if chain::replays(&s.tree, res).len() < 2 {
         return Ok(Progress::Done);

@@ -249,6 +249,7 @@ impl Table {
         self.inner("is-almost-consistent", s::is_almost_consistent, "the same without writeback of a primary");
         self.state("is-orphan", s::is_orphan, "is the log missing that comes next?");
         self.state("is-split-brain", s::is_split_brain, "do histories contradict each other?");
+        self.state("is-apart", s::is_apart, "does its history contradict that of the designated primary?");
         self.state("is-alive", s::is_alive, "heard of within the window?");
         self.inner("is-module-loaded", s::is_module_loaded, "does the daemon of this host run?");
         self.state("is-member", s::is_member, "does the host store a replica?");

@@ -205,6 +205,12 @@ pub fn is_split_brain(eval: &mut Eval<'_>, _args: &[String]) -> Text {
     Ok(flag(eval.res().split_brain().is_some()))
 }
 
+/// The history of a host contradicts that of the designated primary.
+pub fn is_apart(eval: &mut Eval<'_>, args: &[String]) -> Text {
+    let host = host_arg(eval, args, 0);
+    Ok(flag(eval.res().is_apart(&host)))
+}
+
 /// A host (default: the designated primary) was heard of within the window.
 pub fn is_alive(eval: &mut Eval<'_>, args: &[String]) -> Text {
     let res = eval.res();

@@ -343,6 +343,12 @@ impl<'a> Res<'a> {
             .as_ref()
     }
 
+    /// Does the history of `host` contradict that of the designated primary?
+    pub fn is_apart(&self, host: &str) -> bool {
+        let primary = self.designated_host().filter(|primary| *primary != host);
+        primary.is_some_and(|primary| split_brain::are_apart(self.snap, &self.name, host, primary))
+    }
+
     /// Tells the operator about it.
     pub fn report_split_brain(&self, window: u64, out: &mut Output) {
         if let Some(found) = self.split_brain() {

@@ -82,6 +82,21 @@ fn lowest_needed(ask: &Ask<'_>) -> Option<u64> {
     lowest.filter(|_| all_known)
 }
 
+/// Own logs nobody has written to, beside which the replica has gone on: this host had just begun them when another one was
+/// forced to be primary. Two logs with one number would look like a split brain.
+pub fn begun_for_nothing(ask: &Ask<'_>, cursor: Option<&Cursor>) -> Vec<KeyChange> {
+    let Some(cursor) = cursor else {
+        return Vec::new();
+    };
+    let (seen, at) = (&ask.seen, &cursor.at.log);
+    let own = LogName::new(at.seq, seen.here);
+    let is_empty =
+        seen.log_len(&own) == Some(0) && ask.own.logs.get(&own).is_none_or(|local| local.len == 0);
+    let abandoned = *at != own && is_empty && !ask.logs_written().contains(&&own);
+    let path = key::log(seen.res, &own);
+    abandoned.then_some((path, None)).into_iter().collect()
+}
+
 /// Keys to be stored durably: what may be deleted cluster-wide.
 pub fn keys(ask: &Ask<'_>, cursor: Option<&Cursor>) -> Vec<KeyChange> {
     let writes = ask.own.logger.is_busy() && ask.config.delete_logs;

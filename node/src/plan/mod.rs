@@ -263,6 +263,8 @@ fn decide_resource(ask: &Ask<'_>) -> ResourcePlan {
         keys: housekeeping::keys(ask, cursor.as_ref()),
         indicators: Vec::new(),
     };
+    plan.keys
+        .extend(housekeeping::begun_for_nothing(ask, cursor.as_ref()));
     plan.keys.extend(housekeeping::role_key(ask, &plan.logger));
     plan.keys
         .extend(housekeeping::highest_number(ask, &plan.logger));

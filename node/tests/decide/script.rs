@@ -142,6 +142,10 @@ impl Stage {
                 self.facts.connected = names.iter().map(|n| host(n)).collect::<BTreeSet<_>>();
             }
             ["young"] => self.facts.grace_over = false,
+            ["syncing", name] => {
+                let res = Resource::new(name).expect("valid");
+                self.facts.syncing.insert(res);
+            }
             ["stopping"] => self.facts.stopping = true,
             ["space", level] => self.facts.space.level = level.parse().expect("a level"),
             ["bypassing"] => self.own.bypassing = true,
