@@ -70,8 +70,8 @@ pub fn read(dir: &Path, prefix: &str) -> Result<Snapshot, Refusal> {
             let answer = daemon.entries(prefix)?;
             let entries = answer
                 .entries
-                .iter()
-                .map(|entry| (entry.path.clone(), item(entry)))
+                .into_iter()
+                .map(|mut entry| (std::mem::take(&mut entry.path), item(entry)))
                 .collect();
             let now = Time {
                 sec: answer.now_sec,
@@ -192,7 +192,7 @@ fn watch(dir: &Path, prefix: &str, as_json: bool) -> Result<bool, Refusal> {
 }
 
 fn watched_line(entry: &EntryText, as_json: bool) -> String {
-    let item = item(entry);
+    let item = item(entry.clone());
     if as_json {
         let mut object = object(&entry.path, &item);
         object["writer"] = json!(entry.writer);
@@ -218,7 +218,7 @@ fn stat(dir: &Path, path: &str, as_json: bool) -> Result<bool, Refusal> {
     if as_json {
         return print(watched_line(&entry, true));
     }
-    let item = item(&entry);
+    let item = item(entry.clone());
     print(format!("value\t{}", item.value))?;
     print(format!("stamp\t{}", item.time()))?;
     print(format!("writer\t{}", entry.writer))?;

@@ -13,7 +13,8 @@ use crate::snapshot::{Item, Kind, Snapshot, TOMBSTONE, Time};
 
 /// See the module header.
 pub struct OfflineDaemon {
-    before: BTreeMap<String, Item>,
+    /// What stood at the paths that were touched.
+    before: BTreeMap<String, Option<Item>>,
     tree: Snapshot,
     elapsed: Duration,
     /// Disks to pretend, with their sizes in bytes; others are looked at for real.
@@ -24,7 +25,7 @@ impl OfflineDaemon {
     /// Begins with this tree, at its time.
     pub fn new(tree: Snapshot) -> OfflineDaemon {
         OfflineDaemon {
-            before: tree.entries.clone(),
+            before: BTreeMap::new(),
             tree,
             elapsed: Duration::ZERO,
             disks: BTreeMap::new(),
@@ -43,24 +44,11 @@ impl OfflineDaemon {
 
     /// What has changed since the beginning, one line each: `+ path TAB value TAB stamp TAB type` or `- path`.
     pub fn delta(&self) -> String {
-        let gone = self
-            .before
-            .keys()
-            .filter(|path| !self.tree.entries.contains_key(*path));
-        let mut lines: Vec<(String, String)> = gone
-            .map(|path| (path.clone(), format!("- {path}\n")))
-            .collect();
-        for (path, item) in &self.tree.entries {
-            if self.before.get(path).is_none_or(|old| old != item) {
-                let kind = if item.kind == Kind::File { 'f' } else { 'l' };
-                lines.push((
-                    path.clone(),
-                    format!("+ {path}\t{}\t{}\t{kind}\n", item.value, item.time()),
-                ));
-            }
-        }
-        lines.sort();
-        lines.into_iter().map(|(_, line)| line).collect()
+        let changed = self.before.iter().filter_map(|(path, old)| {
+            let new = self.tree.entries.get(path);
+            (new != old.as_ref()).then_some((path, new))
+        });
+        changed.map(|(path, new)| delta_line(path, new)).collect()
     }
 
     fn now(&self) -> Time {
@@ -83,7 +71,18 @@ impl OfflineDaemon {
             nsec: time.nsec,
             kind,
         };
-        self.tree.entries.insert(path.to_owned(), item);
+        let old = self.tree.entries.insert(path.to_owned(), item);
+        self.before.entry(path.to_owned()).or_insert(old);
+    }
+}
+
+fn delta_line(path: &str, new: Option<&Item>) -> String {
+    match new {
+        None => format!("- {path}\n"),
+        Some(item) => {
+            let kind = if item.kind == Kind::File { 'f' } else { 'l' };
+            format!("+ {path}\t{}\t{}\t{kind}\n", item.value, item.time())
+        }
     }
 }
 
@@ -119,7 +118,9 @@ impl Daemon for OfflineDaemon {
 
     fn forget(&mut self, paths: &[String]) -> Result<bool, DaemonError> {
         for path in paths {
-            self.tree.entries.remove(path);
+            if let Some(old) = self.tree.entries.remove(path) {
+                self.before.entry(path.clone()).or_insert(Some(old));
+            }
         }
         Ok(true)
     }

@@ -160,13 +160,13 @@ pub fn unexpected(answer: &Answer) -> DaemonError {
 }
 
 /// An entry as a line of a tree file has it.
-pub fn item(entry: &EntryText) -> Item {
+pub fn item(entry: EntryText) -> Item {
     let kind = match entry.kind {
         'f' => Kind::File,
         'r' => Kind::Remote,
         _ => Kind::Key,
     };
-    let value = entry.value.clone().unwrap_or_else(|| TOMBSTONE.to_owned());
+    let value = entry.value.unwrap_or_else(|| TOMBSTONE.to_owned());
     Item {
         value,
         sec: entry.sec,
@@ -181,8 +181,8 @@ impl Daemon for SocketDaemon {
         self.generation = answer.generation;
         let entries: BTreeMap<String, Item> = answer
             .entries
-            .iter()
-            .map(|entry| (entry.path.clone(), item(entry)))
+            .into_iter()
+            .map(|mut entry| (std::mem::take(&mut entry.path), item(entry)))
             .collect();
         let now = Time {
             sec: answer.now_sec,
