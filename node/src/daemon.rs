@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use certs::pki_dir::Member;
 use certs::{Identity, PkiDir};
-use storage::{Layout, Opened, RealFs, SledOptions, SledStore};
+use storage::{Fs, Layout, Opened, RealFs, SledOptions, SledStore, StoreError};
 use tokio::sync::Notify;
 use transport::join::JoinDesk;
 use transport::quic::{NetConfig, QuicNet};
@@ -23,7 +23,7 @@ use crate::control::Daemon;
 use crate::export::{Exports, Listening, NbdServer, NbdTls, TcpSafety};
 use crate::joining::TreeMembership;
 use crate::keys::reopen::{Opener, ReopeningStore};
-use crate::node::{Node, Parts};
+use crate::node::{Node, Parts, ballast};
 use crate::ports::{BoxFuture, Clock, Keys, Lane, Ports, blocking};
 use crate::real::chance::RealChance;
 use crate::real::clock::RealClock;
@@ -107,8 +107,8 @@ async fn start_node(
     member: &Member,
     ports: &Ports,
 ) -> anyhow::Result<Node> {
-    let dir: PathBuf = layout.tree();
-    let open = move || SledStore::open(&dir, SledOptions::default());
+    let (at, fs) = (layout.clone(), ports.fs.clone());
+    let open = move || open_store(&at, &*fs);
     let (store, opened) = blocking(&*ports.exec, &Lane::Tree, open)
         .await
         .context("the key tree was not opened")?
@@ -135,6 +135,22 @@ async fn start_node(
         config,
     };
     Ok(Node::start(parts).await?)
+}
+
+/// Opens the store of the key tree; on a full file system, with the space of the ballast.
+fn open_store(layout: &Layout, fs: &dyn Fs) -> Result<(SledStore, Opened), StoreError> {
+    let dir: PathBuf = layout.tree();
+    match SledStore::open(&dir, SledOptions::default()) {
+        Err(StoreError::Full { path }) => {
+            let released = ballast::release(fs, layout.dir()).unwrap_or(false);
+            if !released {
+                return Err(StoreError::Full { path });
+            }
+            tracing::warn!("no space left; the reserve for the key tree is used now");
+            SledStore::open(&dir, SledOptions::default())
+        }
+        opened => opened,
+    }
 }
 
 /// Opens the store of the key tree again after it has failed.

@@ -4,7 +4,7 @@
 //! ones; dropping it is a crash. It keeps the key service, the gossip, a main loop for every
 //! resource this host is a member of, and answers the bulk channels of its peers.
 
-mod ballast;
+pub mod ballast;
 mod dispatch;
 mod host_loop;
 

@@ -309,7 +309,15 @@ pub fn is_orphan(res: &Res<'_>, host: &str) -> bool {
         return true;
     };
     let held = res.text(replay.log);
-    held.parse::<u64>().map_or(true, |len| len < replay.pos)
+    held.parse::<u64>().map_or(true, |len| len < replay.pos) || is_before_hole(res, &replay)
+}
+
+/// Whether logs with higher numbers exist, but not the next one: a primary has written past its log, or logs were
+/// deleted that this replica needed.
+fn is_before_hole(res: &Res<'_>, replay: &ReplayValue<'_>) -> bool {
+    // Also what is not held here: nobody fetches from behind a hole.
+    let next = res.logs().numbers().find(|nr| *nr > replay.nr);
+    next.is_some_and(|next| next > replay.nr + 1)
 }
 
 /// Bytes of the chain of logs up to a position, counted as `replay-pos` is.

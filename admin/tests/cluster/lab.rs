@@ -7,6 +7,7 @@ use admin::demo::cluster::{Host, free_udp_port, make_disk};
 use admin::nbd::NbdClient;
 
 use crate::proxy::Proxies;
+use crate::space::SmallFs;
 
 /// The resource of all tests.
 pub const RES: &str = "data";
@@ -23,22 +24,34 @@ pub struct Lab {
     pub proxies: Option<Proxies>,
     pub runtime: tokio::runtime::Runtime,
     pub size: u64,
+    small: Option<SmallFs>,
     dir: tempfile::TempDir,
 }
 
 impl Lab {
     /// A running cluster of `names`, talking to each other directly.
     pub fn new(names: &[&str], size: u64) -> Lab {
-        Lab::build(names, size, false)
+        Lab::build(tempfile::tempdir().expect("directory"), names, size, false)
+    }
+
+    /// A running cluster whose first host has its state directory on a file system of `mib` MiB, and this
+    /// configuration. `None` where nothing can be mounted.
+    pub fn cramped(names: &[&str], size: u64, mib: u64, config: &str) -> Option<Lab> {
+        let dir = tempfile::tempdir().expect("directory");
+        let first = dir.path().join(names[0]);
+        let small = SmallFs::mount(&first, mib)?;
+        std::fs::write(first.join("mars.toml"), config).expect("configuration");
+        let mut lab = Lab::build(dir, names, size, false);
+        lab.small = Some(small);
+        Some(lab)
     }
 
     /// A running cluster whose hosts reach each other only through proxies that can cut and delay.
     pub fn behind_proxies(names: &[&str], size: u64) -> Lab {
-        Lab::build(names, size, true)
+        Lab::build(tempfile::tempdir().expect("directory"), names, size, true)
     }
 
-    fn build(names: &[&str], size: u64, proxied: bool) -> Lab {
-        let dir = tempfile::tempdir().expect("temporary directory");
+    fn build(dir: tempfile::TempDir, names: &[&str], size: u64, proxied: bool) -> Lab {
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
             .enable_all()
@@ -70,6 +83,7 @@ impl Lab {
             proxies,
             runtime,
             size,
+            small: None,
             dir,
         };
         lab.hosts[0].create_cluster().expect("create-cluster");

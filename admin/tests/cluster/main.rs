@@ -18,5 +18,6 @@ mod logs;
 mod mars;
 mod partition;
 mod proxy;
+mod space;
 mod surroundings;
 mod writer;

@@ -17,33 +17,43 @@ const BALLAST_BYTES: u64 = 8 << 20;
 /// Reserves smaller than this many times the file are for tests and toys: no file then.
 const RESERVE_TIMES_MIN: u64 = 2;
 
+/// It is made only where so many times its size is free: it would be removed again at once.
+const FREE_TIMES_MIN: u64 = 3;
+
 /// Written at once.
 const CHUNK_BYTES: usize = 1 << 20;
 
-/// Removes the file at the hardest `level`, makes it again at level 0. `jammed` is the reserve of the hardest level in bytes.
+/// Removes the file when nearly nothing else is left, makes it again when there is plenty. `jammed` is the reserve of the
+/// hardest level in bytes.
 ///
 /// # Errors
 /// What the file system says.
-pub(super) fn keep(
-    fs: &dyn Fs,
-    dir: &Path,
-    level: u8,
-    jammed: u64,
-    space: FreeSpace,
-) -> io::Result<()> {
+pub fn keep(fs: &dyn Fs, dir: &Path, jammed: u64, space: FreeSpace) -> io::Result<()> {
     let path = dir.join(NAME);
     let have = fs.len_of(&path)?;
-    let worth_it = jammed >= RESERVE_TIMES_MIN * BALLAST_BYTES;
-    match (level, have) {
-        (crate::plan::emergency::LEVEL_JAMMED.., Some(_)) => {
-            fs.remove(&path)?;
+    if space.free < BALLAST_BYTES / 2 {
+        if release(fs, dir)? {
             tracing::warn!("the reserve for the key tree is used now");
-            Ok(())
         }
-        (0, have) if worth_it && have != Some(BALLAST_BYTES) && space.free > jammed => {
-            make(fs, &path)
-        }
-        _ => Ok(()),
+        return Ok(());
+    }
+    let worth_it = jammed >= RESERVE_TIMES_MIN * BALLAST_BYTES;
+    let fits = space.free >= FREE_TIMES_MIN * BALLAST_BYTES;
+    match have != Some(BALLAST_BYTES) && worth_it && fits {
+        true => make(fs, &path),
+        false => Ok(()),
+    }
+}
+
+/// Removes the file, if it is there. Says whether it was.
+///
+/// # Errors
+/// What the file system says.
+pub fn release(fs: &dyn Fs, dir: &Path) -> io::Result<bool> {
+    let path = dir.join(NAME);
+    match fs.len_of(&path)? {
+        Some(_) => fs.remove(&path).map(|()| true),
+        None => Ok(false),
     }
 }
 

@@ -108,7 +108,7 @@ async fn space(hub: &Hub, gauge: &mut SpaceGauge) -> Option<SpaceFacts> {
     match asked {
         Ok(space) => {
             let level = gauge.look(space.free, 0).level();
-            keep_ballast(hub, level, gauge.limits().jammed, space).await;
+            keep_ballast(hub, gauge.limits().jammed, space).await;
             let reserve = gauge.limits().sum();
             Some(SpaceFacts {
                 level,
@@ -123,9 +123,9 @@ async fn space(hub: &Hub, gauge: &mut SpaceGauge) -> Option<SpaceFacts> {
     }
 }
 
-async fn keep_ballast(hub: &Hub, level: u8, jammed: u64, space: FreeSpace) {
+async fn keep_ballast(hub: &Hub, jammed: u64, space: FreeSpace) {
     let (fs, dir) = (hub.ports.fs.clone(), hub.layout.dir().to_owned());
-    let keep = move || ballast::keep(&*fs, &dir, level, jammed, space);
+    let keep = move || ballast::keep(&*fs, &dir, jammed, space);
     if let Some(Err(error)) = blocking(&*hub.ports.exec, &Lane::Misc, keep).await {
         tracing::warn!(%error, "no reserve for the key tree");
     }

@@ -180,6 +180,13 @@ impl LogWriter {
         self.flush()
     }
 
+    /// Cuts off unused zeros of a log that ends without a seal. They cost space and nothing else, so a failure is none.
+    pub fn cut(&self) {
+        if self.appended.offset == self.durable.len {
+            let _ = self.cut_to(self.appended.offset);
+        }
+    }
+
     fn write(&mut self, slices: &[IoSlice<'_>], next: Boundary) -> Result<(), LogError> {
         self.ahead.claim(HEADER_BYTES + next.offset);
         if let Err(e) = self

@@ -197,6 +197,7 @@ impl Shared {
         let this = self.clone();
         self.on_log(move || {
             let writer = this.writer.lock();
+            writer.cut();
             let (log, end) = (writer.log().clone(), writer.durable());
             drop(writer);
             this.core.lock().note_sealed(&log, end.len);
