@@ -18,18 +18,27 @@ pub fn of_resource(world: &World<'_>, env: &Environment, name: &str, zone: &Time
     let workers: String = workers
         .map(|(worker, state)| format!("{worker} {state}\n"))
         .collect();
-    let lines = lines_below(world, &format!("resource-{name}/"), zone);
+    let lines = as_text(&messages(world, name, zone));
     format!("  -> Debug for resource-{name}\n{workers}{lines}")
 }
 
 /// The messages of the host.
 pub fn of_host(world: &World<'_>, zone: &TimeZone) -> String {
-    let lines = lines_below(world, "", zone);
+    let lines = as_text(&messages(world, "", zone));
     format!("---> Debug <---\n-> Main-Debug:\n{lines}")
 }
 
-fn lines_below(world: &World<'_>, dir: &str, zone: &TimeZone) -> String {
-    let files = world.snap.with_prefix(dir).filter(|(path, item)| {
+fn as_text(lines: &[String]) -> String {
+    lines.iter().map(|line| format!("{line}\n")).collect()
+}
+
+/// The messages of a resource, or of the host for the empty name, with readable times in front.
+pub fn messages(world: &World<'_>, name: &str, zone: &TimeZone) -> Vec<String> {
+    let dir = match name {
+        "" => String::new(),
+        name => format!("resource-{name}/"),
+    };
+    let files = world.snap.with_prefix(&dir).filter(|(path, item)| {
         let name = &path[dir.len()..];
         item.kind == Kind::File && !name.contains('/') && name.ends_with(".status")
     });
@@ -43,7 +52,7 @@ fn lines_below(world: &World<'_>, dir: &str, zone: &TimeZone) -> String {
         .collect();
     from_files
         .chain(keys)
-        .map(|line| format!("{}\n", timed(&line, zone)))
+        .map(|line| timed(&line, zone))
         .collect()
 }
 

@@ -19,7 +19,10 @@ mod report;
 mod system;
 mod tree_text;
 
+use std::collections::BTreeMap;
+
 use jiff::tz::TimeZone;
+use serde::Serialize;
 
 pub use environment::Environment;
 pub use main::main;
@@ -59,16 +62,18 @@ pub fn run(
         }
     };
     if let Some(problem) = unusable(tree) {
-        if !options.json {
-            out.stdout = render::header(&tree.host, &versions, options, paint);
-        }
-        out.stdout.push_str(&problem);
+        out.stdout = if options.json {
+            let said = serde_json::json!({ "host": tree.host, "error": problem.trim_end() });
+            format!("{said}\n")
+        } else {
+            render::header(&tree.host, &versions, options, paint) + &problem
+        };
         out.exit = 1;
         return out;
     }
     let report = Report::new(tree, env, &names);
     if options.json {
-        match serde_json::to_string_pretty(&report) {
+        match serde_json::to_string_pretty(&with_blocks(tree, options, env, zone, &report)) {
             Ok(text) => out.stdout = text + "\n",
             Err(error) => out.fatal(&format!("cannot write JSON: {error}")),
         }
@@ -78,6 +83,41 @@ pub fn run(
             .push_str(&body(tree, options, env, zone, paint, &report));
     }
     out
+}
+
+/// The report, and the blocks which were asked for besides.
+#[derive(Serialize)]
+struct WithBlocks<'r> {
+    #[serde(flatten)]
+    report: &'r Report,
+    /// Operating parameters by name (`--system`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    system: Option<BTreeMap<String, f64>>,
+    /// Messages of the host (the empty name) and of every resource (`--debug`).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    messages: Option<BTreeMap<String, Vec<String>>>,
+}
+
+fn with_blocks<'r>(
+    tree: &Snapshot,
+    options: &StatusOptions,
+    env: &Environment,
+    zone: &TimeZone,
+    report: &'r Report,
+) -> WithBlocks<'r> {
+    let world = World::new(tree);
+    let names = report.resources.iter().map(|res| res.name.as_str());
+    let messages = || {
+        let of = |name: &str| (name.to_owned(), debug::messages(&world, name, zone));
+        names.chain([""]).map(of).collect()
+    };
+    WithBlocks {
+        report,
+        system: options
+            .system
+            .then(|| system::with_tree(&world, env).parameters),
+        messages: options.debug.then(messages),
+    }
 }
 
 fn versions(tree: &Snapshot, env: &Environment) -> Versions {

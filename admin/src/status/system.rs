@@ -92,7 +92,7 @@ fn text(env: &Environment, line: &Line) -> String {
 }
 
 /// What the tree tells about this host, unless the daemon tells it more exactly.
-fn with_tree(world: &World<'_>, env: &Environment) -> Environment {
+pub fn with_tree(world: &World<'_>, env: &Environment) -> Environment {
     let host = &world.snap.host;
     let mut env = env.clone();
     let gib = |key: &str| {
