@@ -145,7 +145,10 @@ fn must_be_complete(words: &[String]) -> Result<(), Refused> {
         };
         return Err(Refused::Dying(Refusal(sentence)));
     };
-    if let Some(word) = verb.words_max().and_then(|max| rest.get(max)) {
+    // The lowlevel commands know no resources, and let the word for all of them pass.
+    let ignored = |word: &&String| name.starts_with("lowlevel-") && *word == "all";
+    let mut counted = rest.iter().filter(|word| !ignored(word));
+    if let Some(word) = verb.words_max().and_then(|max| counted.nth(max)) {
         let sentence = format!(
             "unexpected argument '{word}': usage is '{}'",
             verb.usage_line()
@@ -308,7 +311,11 @@ fn acts_for_other(s: &mut Session<'_>) -> Result<(), Refusal> {
 
 /// `lowlevel-*` run without any of the usual checks, and their refusals end the program at once.
 fn lowlevel(s: &mut Session<'_>, verb: &Verb, words: &[String]) -> Result<(), Refusal> {
-    s.args = words.to_vec();
+    s.args = words
+        .iter()
+        .filter(|word| *word != "all")
+        .cloned()
+        .collect();
     let verbs::Body::Once(run) = verb.body else {
         return Err(Refusal(format!(
             "lowlevel command '{}' has phases",
