@@ -147,6 +147,10 @@ const VALUES: &[(&str, &str)] = &[
     ("[limits] delete_logs", "Whether logs all members have replayed are deleted without marsadm cron. Default true."),
     ("[limits] keep_logs_seconds", "How long a log stays after its last change. Default 120."),
     ("[limits] required_free_space_gb", "Free space at which the four emergency levels begin, cumulative."),
+    ("[limits] log_ratelimit_kb", "What this host sends of logs to all peers together, KiB/s; the key defaults/log-ratelimit-kb (or defaults-HOST/...) says otherwise while it runs, 0 for no limit."),
+    ("[limits] sync_ratelimit_kb", "The same for blocks of syncs; key sync-ratelimit-kb."),
+    ("[limits] line_rate_mbit", "What the line to the peers carries, in Mbit/s: a long line that loses packets is used at this rate. Not said: found out."),
+    ("[limits] line_rtt_max_ms", "Longest round trip of the line, in milliseconds. Default 100."),
 ];
 
 /// `mars.toml(5)`

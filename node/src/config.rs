@@ -125,6 +125,12 @@ pub struct NodeConfig {
     pub delete_logs: bool,
     /// How long a log stays after its last change, though nobody needs it.
     pub keep_logs: Duration,
+    /// What this host sends of logs to all peers together, bytes per second; keys may say otherwise.
+    pub log_rate: Option<u64>,
+    /// The same for blocks of syncs.
+    pub sync_rate: Option<u64>,
+    /// What is known about the line to the peers; counts for connections made later.
+    pub line: transport::line::Line,
     /// A host that leaves the cluster is listened to for so long, so that its last words arrive; then its certificate
     /// opens nothing any more.
     pub leave_grace: Duration,
@@ -151,6 +157,9 @@ impl Default for NodeConfig {
             delete_logs: true,
             keep_logs: Duration::from_secs(120),
             keep_tombstones: Duration::from_secs(168 * 3600),
+            log_rate: None,
+            sync_rate: None,
+            line: transport::line::Line::default(),
             leave_grace: Duration::from_secs(30),
             free_bytes: [GIB / 4; 4],
             logger: LoggerLimits::default(),
@@ -184,6 +193,10 @@ struct Limits {
     delete_logs: Option<bool>,
     keep_logs_seconds: Option<u64>,
     required_free_space_gb: Option<[f64; 4]>,
+    log_ratelimit_kb: Option<u64>,
+    sync_ratelimit_kb: Option<u64>,
+    line_rate_mbit: Option<u64>,
+    line_rtt_max_ms: Option<u64>,
 }
 
 impl File {
@@ -230,6 +243,20 @@ impl Limits {
             free_bytes: self
                 .required_free_space_gb
                 .map_or(std.free_bytes, |levels| levels.map(gib)),
+            log_rate: self.log_ratelimit_kb.map(|kib| kib.saturating_mul(1024)),
+            sync_rate: self.sync_ratelimit_kb.map(|kib| kib.saturating_mul(1024)),
+            line: self.line(),
+            ..std
+        }
+    }
+
+    fn line(&self) -> transport::line::Line {
+        let std = transport::line::Line::default();
+        transport::line::Line {
+            rate: self.line_rate_mbit.map(|mbit| mbit.saturating_mul(125_000)),
+            rtt_max: self
+                .line_rtt_max_ms
+                .map_or(std.rtt_max, Duration::from_millis),
             ..std
         }
     }
@@ -290,6 +317,15 @@ mod tests {
             check(&format!("{open}\nnbd_tls = true"), Flags::default()).is_ok_and(|c| c.nbd_tls)
         );
         assert!(check("nbd_listen = '127.0.0.1:10809'", Flags::default()).is_ok());
+    }
+
+    #[test]
+    fn a_line_and_its_limits_come_in_the_units_of_their_names() {
+        let text = "[limits]\nline_rate_mbit = 1000\nline_rtt_max_ms = 200\nlog_ratelimit_kb = 2";
+        let node = check(text, Flags::default()).expect("fine").node;
+        assert_eq!(node.line.rate, Some(125_000_000));
+        assert_eq!(node.line.bytes_in_flight(), 25_000_000);
+        assert_eq!((node.log_rate, node.sync_rate), (Some(2048), None));
     }
 
     #[test]

@@ -283,6 +283,9 @@ fn facts(hub: &Hub) -> serde_json::Value {
             json!({ "name": name, "open": state.opens, "closing": state.closing })
         }).collect::<Vec<_>>(),
         "resources": resources,
+        "network": hub.network().into_iter().map(|(host, stats)| {
+            (host.to_string(), json!(stats))
+        }).collect::<serde_json::Map<_, _>>(),
         "parameters": parameters(hub, &facts),
     })
 }
@@ -300,6 +303,7 @@ fn parameters(hub: &Hub, facts: &Facts) -> serde_json::Value {
         "mem_used_raw_kb": buffered >> 10,
         "logger_mem_used_kb": buffered >> 10,
         "logrot_auto_gb": config.rotate_bytes >> 30,
+        "server_role_traffic_ratelimit_kb": hub.rate_limit().map(|rate| rate >> 10),
         "network_io_timeout": transport::line::IDLE_MAX.as_secs(),
         "mars_port": own_port(hub),
         "lamport_difference_sec": Duration::from_nanos(ahead_ns).as_secs_f64(),
@@ -308,7 +312,7 @@ fn parameters(hub: &Hub, facts: &Facts) -> serde_json::Value {
         "emergency_mode": facts.space.level,
         "do_fast_fullsync": true,
         "aio_sync_mode": true,
-        "logger_resume": false,
+        "logger_resume": true,
     })
 }
 

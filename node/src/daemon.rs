@@ -95,7 +95,7 @@ fn certificates(layout: &Layout, config: &Config) -> anyhow::Result<(PkiDir, Arc
 fn open_net(config: &Config, member: &Member, desk: Arc<JoinDesk>) -> anyhow::Result<Arc<QuicNet>> {
     let config = NetConfig {
         listen: config.listen,
-        line: transport::line::Line::default(),
+        line: config.node.line,
         desk: Some(desk),
     };
     Ok(Arc::new(QuicNet::start(config, member).context("network")?))

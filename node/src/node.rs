@@ -7,6 +7,7 @@
 pub mod ballast;
 mod dispatch;
 mod host_loop;
+mod traffic;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -233,6 +234,17 @@ impl Hub {
             .values()
             .map(|unit| unit.desk.buffered_bytes.load(Relaxed))
             .sum()
+    }
+
+    /// Counters and connections of all peers met since the start.
+    pub fn network(&self) -> BTreeMap<Host, transport::counters::PeerStats> {
+        self.ports.net.stats()
+    }
+
+    /// What this host may send of logs and syncs, bytes per second; `None` while one of them is not limited.
+    pub fn rate_limit(&self) -> Option<u64> {
+        let limits = traffic::limits(&self.keys.read(), &self.here, &self.config);
+        limits.into_iter().map(|(_, rate)| rate).sum()
     }
 
     /// Durable length of the local copy of a log; `None` when it is not held here.

@@ -12,6 +12,7 @@ use std::pin::Pin;
 use serde::{Deserialize, Serialize};
 use tree::Host;
 
+use crate::counters::PeerStats;
 use crate::wire::Message;
 
 /// A future that can be kept behind a trait object.
@@ -63,6 +64,14 @@ pub trait Net: Send + Sync {
     /// Hosts that get nothing although their certificates are good: they have left the cluster. Replaces what was
     /// known; their connections are closed.
     fn set_refused(&self, _hosts: BTreeSet<Host>) {}
+
+    /// Limits what this host sends of a class to all peers together, bytes per second; at once. `None` lifts the limit.
+    fn set_rate(&self, _class: Class, _rate: Option<u64>) {}
+
+    /// Counters and connections of all peers met since the start.
+    fn stats(&self) -> BTreeMap<Host, PeerStats> {
+        BTreeMap::new()
+    }
 }
 
 /// A channel that a peer has opened.

@@ -256,6 +256,14 @@ impl Net for QuicNet {
     fn set_refused(&self, hosts: BTreeSet<Host>) {
         self.inner.set_refused(hosts);
     }
+
+    fn set_rate(&self, class: Class, rate: Option<u64>) {
+        QuicNet::set_rate(self, class, rate);
+    }
+
+    fn stats(&self) -> BTreeMap<Host, PeerStats> {
+        QuicNet::stats(self)
+    }
 }
 
 /// The socket and what QUIC needs of it, without serving anybody.

@@ -10,9 +10,10 @@ use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::task::{AbortHandle, JoinSet};
+use transport::Class;
 use tree::{Host, Path, Resource, Tree, VersionLink, key};
 
-use super::{Hub, Unit};
+use super::{Hub, Unit, traffic};
 use crate::job::{ChainEnd, Site};
 use crate::keys::Changed;
 use crate::main_loop::{self, Desk, ResourceLoop};
@@ -33,6 +34,7 @@ pub(super) async fn run(hub: Arc<Hub>) {
         callers: JoinSet::new(),
         calling: BTreeMap::new(),
         leaving: false,
+        rates: BTreeMap::new(),
         hub,
     };
     let clock = dispatch.hub.ports.clock.clone();
@@ -63,6 +65,8 @@ struct Dispatch {
     calling: BTreeMap<Host, AbortHandle>,
     /// A host is about to leave: its last words may still be on their way.
     leaving: bool,
+    /// Limits in force, bytes per second.
+    rates: BTreeMap<Class, Option<u64>>,
 }
 
 impl Dispatch {
@@ -71,8 +75,19 @@ impl Dispatch {
         let changed = self.hub.keys.changed_since(self.generation);
         self.generation = generation;
         let (resources, addresses) = match changed {
-            Changed::Paths(paths) if !all => touched(&paths),
-            _ => (all_resources(&tree), true),
+            Changed::Paths(paths) if !all => {
+                if paths
+                    .iter()
+                    .any(|path| path.as_str().starts_with(traffic::KEYS))
+                {
+                    self.limit_traffic(&tree);
+                }
+                touched(&paths)
+            }
+            _ => {
+                self.limit_traffic(&tree);
+                (all_resources(&tree), true)
+            }
         };
         for res in resources {
             self.touch(&tree, res).await;
@@ -80,6 +95,15 @@ impl Dispatch {
         if addresses {
             self.call_peers(&tree);
             self.cut_off(&tree);
+        }
+    }
+
+    fn limit_traffic(&mut self, tree: &Tree) {
+        for (class, rate) in traffic::limits(tree, &self.hub.here, &self.hub.config) {
+            if self.rates.insert(class, rate) != Some(rate) {
+                tracing::info!(%class, bytes_per_second = rate, "limit of the traffic");
+                self.hub.ports.net.set_rate(class, rate);
+            }
         }
     }
 

@@ -216,3 +216,24 @@ async fn a_host_that_has_left_gets_nothing_until_it_joins_again() {
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_limit_for_logs_is_set_and_lifted_while_the_daemons_run() {
+    trace();
+    let lab = Lab::resource(&["alpha", "beta"], "data", 16 * MIB).await;
+    // The first bytes go at once and are paid for later: at 1 KiB/s that takes minutes.
+    lab.set(0, &[("defaults/log-ratelimit-kb", "1")]).await;
+    lab.write(0, "data", MIB, vec![7; 512 << 10]).await;
+    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    lab.write(0, "data", 8 * MIB, vec![8; 4096]).await;
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    assert!(!lab.disk_has(1, 8 * MIB, &[8; 4096]), "not limited");
+    let stats = lab.daemon(0).node().hub().network();
+    let sent = |class: &str| {
+        let (_, peer) = stats.first_key_value().expect("it knows beta");
+        peer.classes[class].sent_bytes
+    };
+    assert!(sent("log") > 0 && sent("state") > 0, "{stats:?}");
+    lab.set(0, &[("defaults/log-ratelimit-kb", "0")]).await;
+    lab.until_equal(1, "data", 8 * MIB, &[8; 4096]).await;
+}
