@@ -140,7 +140,7 @@ const VALUES: &[(&str, &str)] = &[
     ("nbd_tls", "true lets clients in over TCP only with TLS and a certificate of the cluster."),
     ("[limits] heartbeat_seconds", "How often this host gives a sign of life. Default 5."),
     ("[limits] exchange_seconds", "Longest pause between two exchanges with a peer. Default 3."),
-    ("[limits] grace_seconds", "How long a starting node waits for the others before it becomes primary. Default 5."),
+    ("[limits] grace_seconds", "How long a starting node waits for the other members of its resources before it becomes primary: one of them may have been designated meanwhile. It waits less when all of them have answered. Default 5."),
     ("[limits] alive_window_seconds", "A peer silent for longer counts as dead. Default 30."),
     ("[limits] max_future_seconds", "How far the clock of another host may be ahead. Default 3600."),
     ("[limits] logrot_auto_gb", "Logs are rotated at this size; 0 is never. Default 4."),

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use storage::io::FreeSpace;
 use storage::{SpaceGauge, SpaceLimits};
-use tree::{Host, Key, key, ns_to_text};
+use tree::view::{ClusterView, ResourceView};
+use tree::{Host, Key, Tree, key, ns_to_text};
 
 use super::{Hub, ballast, dispatch};
 use crate::facts::SpaceFacts;
@@ -48,18 +49,19 @@ pub(super) async fn run(hub: Arc<Hub>) {
     let mut gossip = hub.gossip.facts();
     loop {
         let space = space(&hub, &mut gauge).await;
-        let members: BTreeSet<Host> = {
+        let (members, partners): (BTreeSet<Host>, BTreeSet<Host>) = {
             let tree = hub.keys.read();
-            dispatch::addresses(&tree, &hub.here).into_keys().collect()
+            let members = dispatch::addresses(&tree, &hub.here).into_keys();
+            (members.collect(), partners(&tree, &hub.here))
         };
         let facts = gossip.borrow_and_update().clone();
         let now = clock.mono();
-        let all_heard = members.iter().all(|peer| facts.exchanged.contains(peer));
+        let all_heard = partners.iter().all(|peer| facts.exchanged.contains(peer));
         let waited = now >= started + hub.config.grace;
         hub.facts.send_if_modified(|held| {
             let mut new = held.clone();
             // Keys that were lost must be back before anything is decided by them, if anybody has them.
-            let whole = !hub.keys.is_incomplete() || members.len() <= 1;
+            let whole = !hub.keys.is_incomplete() || members.is_empty();
             new.grace_over |= whole && (all_heard || waited);
             new.connected = facts.connected.clone();
             new.space = space.unwrap_or(held.space);
@@ -86,6 +88,17 @@ pub(super) async fn run(hub: Arc<Hub>) {
             () = clock.sleep(pause) => {}
         }
     }
+}
+
+/// The other members of all resources this host is a member of: one of them may have been designated while this host was
+/// down. A start ends when all of them have told what they know, or `grace` is over: who does not answer a call right
+/// away may just be starting, too, so a failed call is no reason to go on earlier.
+fn partners(tree: &Tree, here: &Host) -> BTreeSet<Host> {
+    let resources = ClusterView::new(tree).resources().into_iter();
+    let members = resources.map(|res| ResourceView::new(tree, &res).members());
+    let mut all: BTreeSet<Host> = members.filter(|all| all.contains(here)).flatten().collect();
+    all.remove(here);
+    all
 }
 
 fn publish(hub: &Hub) {

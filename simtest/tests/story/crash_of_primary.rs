@@ -48,3 +48,35 @@ fn a_killed_daemon_costs_nothing_that_was_flushed() {
         });
     }
 }
+
+#[test]
+fn a_primary_does_not_wait_for_hosts_that_have_nothing_to_do_with_its_resources() {
+    story(220, async |w| {
+        w.cluster(&["alpha", "beta", "gamma"])
+            .await
+            .expect("cluster");
+        w.resource("data", DEVICE_BYTES, &["alpha", "beta"]).await;
+        w.up_to_date("beta", "data", minutes(5))
+            .await
+            .expect("up to date");
+        w.crash("gamma", Crash::Power);
+        w.stop("alpha").await;
+        w.start("alpha").await.expect("starts again");
+        let soon = w.run_until(seconds(4), |w| w.shows("alpha", "data")).await;
+        assert!(
+            soon,
+            "beta has answered, gamma does not matter: {}",
+            w.explain("data")
+        );
+        // A member that cannot be reached may have been designated meanwhile.
+        w.crash("beta", Crash::Power);
+        w.stop("alpha").await;
+        w.start("alpha").await.expect("starts again");
+        let early = w.run_until(seconds(4), |w| w.shows("alpha", "data")).await;
+        assert!(!early, "alpha has not waited for beta");
+        assert!(
+            w.run_until(seconds(4), |w| w.shows("alpha", "data")).await,
+            "and not for ever"
+        );
+    });
+}
