@@ -1,0 +1,220 @@
+//! Secondaries: what unreachable ones cost the writer, how fast logs are shipped and replayed, how late one write is.
+
+use std::os::unix::fs::FileExt;
+use std::time::Duration;
+
+use anyhow::Result;
+use bytes::Bytes;
+
+use super::device::{FSYNC, LOADS, SEQUENTIAL_WRITE, fio, measure_ours};
+use super::lab::{Lab, RES, bar, until};
+use super::plot::Curve;
+use super::streams::Kind;
+use super::table::{Row, Target, median, quantile};
+use super::{Common, Found};
+use crate::nbd::NbdClient;
+
+/// Samples of the delay of one write, per round.
+const DELAY_SAMPLES: u64 = 100;
+
+/// Pause between two of them, so that the line is idle.
+const DELAY_PAUSE: Duration = Duration::from_millis(30);
+
+/// Everything about secondaries.
+pub fn replication(common: &Common) -> Result<Found> {
+    let mut found = Found::default();
+    found.rows.extend(unreachable(common)?);
+    if common.wants("shipping") {
+        found.rows.extend(shipping(common)?);
+    }
+    if common.wants("delay") {
+        found.rows.extend(delay(common)?);
+    }
+    if common.plot.is_some() && common.wants("secondaries") {
+        found.curves.extend(per_secondary(common)?);
+    }
+    Ok(found)
+}
+
+/// With two configured but unreachable secondaries, against none: the ratio must stay near 1.
+fn unreachable(common: &Common) -> Result<Vec<Row>> {
+    let work = common.work()?;
+    let mut rows = Vec::new();
+    for load in LOADS {
+        let what = format!("{} (two secondaries unreachable)", load.name);
+        if !common.wants(&what) {
+            continue;
+        }
+        let (mut with, mut without) = (Vec::new(), Vec::new());
+        let bar = bar(common.rounds().into(), load.name);
+        for _ in 0..common.rounds() {
+            with.push(measure_ours(common, &work, load, 2)?);
+            without.push(measure_ours(common, &work, load, 0)?);
+            bar.inc(1);
+        }
+        bar.finish_and_clear();
+        let row = Row::new(what, load.unit(), with).against("no secondaries", without);
+        rows.push(row.wanted(Target::RatioAtLeast(0.95)));
+    }
+    Ok(rows)
+}
+
+/// Seconds from the end of an outage of the fetcher until the logs, and until the contents, are there.
+pub struct Shipped {
+    /// Bytes the secondary lacked.
+    pub bytes: u64,
+    /// Until all logs were fetched.
+    pub fetched: f64,
+    /// Until the disk had the last write.
+    pub replayed: f64,
+}
+
+/// Lets the secondary miss `size` bytes, then come back.
+pub fn ship(common: &Common, lab: &Lab, size: u64, round: u8) -> Result<Shipped> {
+    lab.hosts[1].marsadm(&["pause-fetch", RES])?.ok()?;
+    let before = lab.log_bytes(1);
+    fio(common, &lab.base, &SEQUENTIAL_WRITE, &lab.uri(0))?;
+    let mark = [round.wrapping_add(1); 4096];
+    let runtime = tokio::runtime::Runtime::new()?;
+    runtime.block_on(async {
+        let device = NbdClient::connect(&lab.hosts[0].nbd_socket(), RES).await?;
+        device.write(size - 4096, &mark, true).await?;
+        device.close().await
+    })?;
+    let disk = std::fs::File::open(lab.disk(1))?;
+    let watch = super::lab::Stopwatch::start();
+    lab.hosts[1].marsadm(&["resume-fetch", RES])?.ok()?;
+    let every = Duration::from_millis(2);
+    until("the logs", every, || Ok(lab.log_bytes(1) >= before + size))?;
+    let fetched = watch.seconds();
+    until("the last write", every, || {
+        let mut seen = [0; 4096];
+        disk.read_exact_at(&mut seen, size - 4096)?;
+        Ok(seen == mark)
+    })?;
+    Ok(Shipped {
+        bytes: size,
+        fetched,
+        replayed: watch.seconds(),
+    })
+}
+
+fn shipping(common: &Common) -> Result<Vec<Row>> {
+    let (work, size) = (common.work()?, common.size() / 2);
+    let common = &Common {
+        bytes: Some(size),
+        ..common.clone()
+    };
+    let (mut fetched, mut replayed) = (Vec::new(), Vec::new());
+    let mut bare: Vec<Vec<f64>> = vec![Vec::new(); Kind::ALL.len()];
+    let mut lab = Lab::new(&work, 2)?;
+    lab.create(size)?;
+    lab.join(1, size)?;
+    let bar = bar(common.rounds().into(), "log shipping");
+    for round in 0..common.rounds() {
+        let shipped = ship(common, &lab, size, round as u8)?;
+        fetched.push(shipped.bytes as f64 / 1e6 / shipped.fetched);
+        replayed.push(shipped.bytes as f64 / 1e6 / shipped.replayed);
+        for (kind, rates) in Kind::ALL.iter().zip(&mut bare) {
+            rates.push(kind.rate(size)?);
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    lab.stop()?;
+    let targets = [Some(0.8), Some(0.5), None];
+    let mut rows = Vec::new();
+    for ((kind, rates), target) in Kind::ALL.iter().zip(bare).zip(targets) {
+        let mut row =
+            Row::new("log shipping, loopback", "MB/s", fetched.clone()).against(kind.name(), rates);
+        row.target = target.map(Target::RatioAtLeast);
+        rows.push(row);
+    }
+    rows.push(Row::new("catch-up: fetch and replay", "MB/s", replayed));
+    Ok(rows)
+}
+
+/// One write at a time, until the disk of the secondary has it.
+fn delay(common: &Common) -> Result<Vec<Row>> {
+    let (work, size) = (common.work()?, 64 << 20);
+    let mut lab = Lab::new(&work, 2)?;
+    lab.create(size)?;
+    lab.join(1, size)?;
+    let runtime = tokio::runtime::Runtime::new()?;
+    let device = runtime.block_on(NbdClient::connect(&lab.hosts[0].nbd_socket(), RES))?;
+    let disk = std::fs::File::open(lab.disk(1))?;
+    let mut rounds = Vec::new();
+    for round in 0..common.rounds() {
+        let mut samples = Vec::new();
+        for nr in 0..DELAY_SAMPLES {
+            std::thread::sleep(DELAY_PAUSE);
+            let at = (nr * 97 % (size / 4096)) * 4096;
+            let mark = Bytes::from(vec![(nr as u8) ^ (round as u8) | 1; 4096]);
+            runtime.block_on(device.zero(at, 4096))?;
+            runtime.block_on(device.flush())?;
+            until("zeros", Duration::from_micros(200), || {
+                is_there(&disk, at, &[0; 4096])
+            })?;
+            runtime.block_on(device.write(at, &mark, true))?;
+            let late = until("the write", Duration::from_micros(200), || {
+                is_there(&disk, at, &mark)
+            })?;
+            samples.push(late * 1e3);
+        }
+        rounds.push(samples);
+    }
+    runtime.block_on(device.close())?;
+    lab.stop()?;
+    let at = |q: f64| rounds.iter().map(|r| quantile(r, q)).collect();
+    Ok(vec![
+        Row::new(
+            "write acknowledged → on the secondary's disk, p50",
+            "ms",
+            at(0.5),
+        ),
+        Row::new(
+            "write acknowledged → on the secondary's disk, p99",
+            "ms",
+            at(0.99),
+        )
+        .wanted(Target::AtMost(100.0)),
+    ])
+}
+
+fn is_there(disk: &std::fs::File, at: u64, want: &[u8]) -> Result<bool> {
+    let mut seen = vec![0; want.len()];
+    disk.read_exact_at(&mut seen, at)?;
+    Ok(seen == want)
+}
+
+/// What each further live secondary, on the same cores and disk, costs the writer.
+fn per_secondary(common: &Common) -> Result<Vec<Curve>> {
+    let work = common.work()?;
+    let size = 64 << 20;
+    let mut points = Vec::new();
+    let common = &Common {
+        bytes: Some(size),
+        ..common.clone()
+    };
+    for count in 0..=4 {
+        let mut lab = Lab::new(&work, count + 1)?;
+        lab.create(size)?;
+        for nr in 1..=count {
+            lab.join(nr, size)?;
+        }
+        let mut figures = Vec::new();
+        for _ in 0..common.rounds().min(3) {
+            figures.push(1e6 / fio(common, &work, &FSYNC, &lab.uri(0))?);
+        }
+        points.push((count as f64, median(&figures)));
+        lab.stop()?;
+    }
+    Ok(vec![Curve {
+        name: "write-latency-by-secondaries",
+        title: "4 KiB write + flush, depth 1, with live secondaries on the same two cores".into(),
+        x: "secondaries",
+        y: "µs",
+        log_x: false,
+        points,
+    }])
+}

@@ -1,0 +1,233 @@
+//! The key tree: how soon others see a key, what many keys cost, what a daemon at rest costs.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+use transport::control::{Answer, Change, ControlClient, Request};
+
+use super::lab::{
+    Lab, Stopwatch, bar, commit, cpu_seconds, free_key, loopback_bytes, resident_mib, until,
+    value_of,
+};
+use super::table::{Row, Target, quantile};
+use super::{Common, Found};
+use crate::demo::cluster::make_disk;
+
+/// Keys one commit carries when many are set.
+const KEYS_PER_COMMIT: u64 = 1000;
+
+/// A peer that is silent for so long is gone, and has to be talked to from the beginning.
+const CONNECTIONS_ARE_GONE: Duration = Duration::from_secs(16);
+
+/// All of it.
+pub fn tree(common: &Common) -> Result<Found> {
+    let mut rows = Vec::new();
+    let sizes: &[usize] = if common.quick { &[3] } else { &[3, 10, 30] };
+    if common.wants("seen") {
+        for count in sizes {
+            rows.extend(seen(common, *count)?);
+        }
+    }
+    if common.wants("many") {
+        rows.extend(many(common)?);
+    }
+    if common.wants("rest") {
+        for count in sizes {
+            rows.extend(rest(common, *count)?);
+        }
+    }
+    let curves = Vec::new();
+    Ok(Found { rows, curves })
+}
+
+/// One key set on the first host, until the last one reports it.
+fn seen(common: &Common, count: usize) -> Result<Vec<Row>> {
+    let lab = Lab::new(&common.work()?, count)?;
+    let (mut here, mut there) = (lab.control(0)?, lab.control(count - 1)?);
+    let watch = Request::Watch {
+        prefix: "userspace/bench/".to_owned(),
+        after_generation: 0,
+    };
+    let samples = if common.quick { 50 } else { 200 };
+    let mut seen = there.request(&watch)?;
+    let mut rounds = Vec::new();
+    let bar = bar(common.rounds().into(), "set → seen");
+    for round in 0..u64::from(common.rounds()) {
+        let mut millis = Vec::new();
+        for nr in 0..samples {
+            std::thread::sleep(Duration::from_millis(5));
+            let value = format!("{round}-{nr}");
+            let clock = Stopwatch::start();
+            commit(&mut here, vec![free_key(1, &value)])?;
+            while !shows(&seen, &value)? {
+                seen = there.next_answer()?;
+            }
+            millis.push(clock.millis());
+        }
+        rounds.push(millis);
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    let at = |q: f64| rounds.iter().map(|round| quantile(round, q)).collect();
+    let row = |what: &str, figures, most| {
+        let row = Row::new(
+            format!("key set → seen, {count} hosts, {what}"),
+            "ms",
+            figures,
+        );
+        if count == 3 {
+            row.wanted(Target::AtMost(most))
+        } else {
+            row
+        }
+    };
+    Ok(vec![row("p50", at(0.5), 5.0), row("p99", at(0.99), 25.0)])
+}
+
+fn shows(answer: &Answer, value: &str) -> Result<bool> {
+    match answer {
+        Answer::Changed { entries, .. } => Ok(entries
+            .iter()
+            .any(|entry| entry.value.as_deref() == Some(value))),
+        other => bail!("a watch was answered by {other:?}"),
+    }
+}
+
+/// A tree of many keys: setting them, seeing one change after a cut, starting with them.
+fn many(common: &Common) -> Result<Vec<Row>> {
+    let total: u64 = if common.quick { 20_000 } else { 1_000_000 };
+    let bulk = total.min(100_000);
+    let mut lab = Lab::new(&common.work()?, 2)?;
+    let mut here = lab.control(0)?;
+    let mut there = lab.control(1)?;
+    let clock = Stopwatch::start();
+    set_keys(&mut here, 0..bulk)?;
+    wait_for(&mut there, &free_key(bulk - 1, "value"))?;
+    let bulk_seconds = clock.seconds();
+    set_keys(&mut here, bulk..total)?;
+    wait_for(&mut there, &free_key(total - 1, "value"))?;
+    let mut rows = vec![Row::new(
+        format!("{bulk} keys set, until seen on the other host"),
+        "s",
+        vec![bulk_seconds],
+    )];
+    rows.extend(after_a_cut(common, &lab, &mut here, total)?);
+    drop((here, there));
+    rows.extend(starts(common, &mut lab, total)?);
+    Ok(rows)
+}
+
+fn set_keys(client: &mut ControlClient, range: std::ops::Range<u64>) -> Result<()> {
+    let bar = bar(range.end - range.start, "keys");
+    for from in range.clone().step_by(KEYS_PER_COMMIT as usize) {
+        let until = (from + KEYS_PER_COMMIT).min(range.end);
+        commit(
+            client,
+            (from..until).map(|nr| free_key(nr, "value")).collect(),
+        )?;
+        bar.inc(KEYS_PER_COMMIT);
+    }
+    bar.finish_and_clear();
+    Ok(())
+}
+
+fn wait_for(client: &mut ControlClient, change: &Change) -> Result<f64> {
+    until(&change.path, Duration::from_millis(1), || {
+        Ok(value_of(client, &change.path)? == change.value)
+    })
+}
+
+/// One host is frozen until nobody knows it any more, misses one change, and comes back.
+fn after_a_cut(
+    common: &Common,
+    lab: &Lab,
+    here: &mut ControlClient,
+    total: u64,
+) -> Result<Vec<Row>> {
+    let pid = lab.hosts[1].pid().context("the second host runs")?;
+    let pid = Pid::from_raw(pid.cast_signed()).context("a process id")?;
+    let (mut kib, mut millis) = (Vec::new(), Vec::new());
+    for round in 0..common.rounds().min(3) {
+        kill_process(pid, Signal::STOP)?;
+        std::thread::sleep(CONNECTIONS_ARE_GONE);
+        let change = free_key(total / 2, &format!("changed {round}"));
+        commit(here, vec![change.clone()])?;
+        let wire = loopback_bytes()?;
+        kill_process(pid, Signal::CONT)?;
+        let mut there = lab.control(1)?;
+        millis.push(wait_for(&mut there, &change)? * 1e3);
+        kib.push((loopback_bytes()? - wire) / 1024.0);
+    }
+    Ok(vec![
+        Row::new(
+            format!("reconnect, 1 of {total} keys changed: on the wire"),
+            "KiB",
+            kib,
+        )
+        .wanted(Target::AtMost(16.0)),
+        Row::new(
+            format!("reconnect, 1 of {total} keys changed: until seen"),
+            "ms",
+            millis,
+        )
+        .wanted(Target::AtMost(50.0)),
+    ])
+}
+
+fn starts(common: &Common, lab: &mut Lab, total: u64) -> Result<Vec<Row>> {
+    lab.hosts[1].stop()?;
+    let (mut seconds, mut mib) = (Vec::new(), Vec::new());
+    for _ in 0..common.rounds().min(3) {
+        lab.hosts[0].stop()?;
+        let clock = Stopwatch::start();
+        lab.hosts[0].start()?;
+        let mut control = lab.control(0)?;
+        wait_for(&mut control, &free_key(total - 1, "value"))?;
+        seconds.push(clock.seconds());
+        mib.push(resident_mib(lab.hosts[0].pid().context("it runs")?)?);
+    }
+    Ok(vec![
+        Row::new(format!("start with {total} keys"), "s", seconds).wanted(Target::AtMost(3.0)),
+        Row::new(format!("start with {total} keys: memory"), "MiB", mib)
+            .wanted(Target::AtMost(1024.0)),
+    ])
+}
+
+/// Daemons with 30 resources that nobody writes to.
+fn rest(common: &Common, count: usize) -> Result<Vec<Row>> {
+    let mut lab = Lab::new(&common.work()?, count)?;
+    let resources = if common.quick { 5 } else { 30 };
+    for nr in 0..resources {
+        let res = format!("r{nr:02}");
+        for (host, verb) in [(0, "create-resource"), (1, "join-resource")] {
+            let disk = lab.base.join(format!("{res}-{host}"));
+            make_disk(&disk, 1 << 20)?;
+            lab.hosts[host]
+                .marsadm(&[verb, &res, &disk.display().to_string()])?
+                .ok()?;
+        }
+    }
+    std::thread::sleep(Duration::from_secs(15));
+    let pid = lab.hosts[0].pid().context("it runs")?;
+    let (mut cpu, mut mib, mut wire) = (Vec::new(), Vec::new(), Vec::new());
+    for _ in 0..common.rounds().min(3) {
+        let (clock, before, bytes) = (Stopwatch::start(), cpu_seconds(pid)?, loopback_bytes()?);
+        std::thread::sleep(Duration::from_secs(10));
+        cpu.push(100.0 * (cpu_seconds(pid)? - before) / clock.seconds());
+        wire.push((loopback_bytes()? - bytes) / clock.seconds());
+        mib.push(resident_mib(pid)?);
+    }
+    lab.stop()?;
+    let name = |what: &str| format!("at rest, {count} hosts, {resources} resources: {what}");
+    let mut rows = vec![
+        Row::new(name("processor"), "% of a core", cpu),
+        Row::new(name("memory"), "MiB", mib),
+        Row::new(name("traffic of all hosts"), "bytes/s", wire),
+    ];
+    if count == 3 {
+        rows[0].target = Some(Target::AtMost(1.0));
+        rows[1].target = Some(Target::AtMost(64.0));
+    }
+    Ok(rows)
+}

@@ -1,0 +1,272 @@
+//! Log shipping over a long line: a UDP proxy of our own gives it a rate, a delay and losses.
+//!
+//! TCP is not measured here: a relay in user space ends the connection of the sender, so that loss and delay would hit
+//! something else than they do on a real line, and such a comparison would flatter one side. What counts is the
+//! share of the line's rate.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::net::{SocketAddr, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Sender, channel};
+use std::time::{Duration, Instant};
+
+use anyhow::Result;
+use parking_lot::Mutex;
+
+use super::lab::{Lab, bar};
+use super::replication::ship;
+use super::table::{Row, Target};
+use super::{Common, Found};
+use crate::demo::cluster::{Host, free_udp_port};
+
+/// A line between two places.
+#[derive(Debug, Clone, Copy)]
+pub struct Line {
+    /// Bits per second.
+    pub bits: u64,
+    /// One way.
+    pub delay: Duration,
+    /// Of a million datagrams so many are lost.
+    pub loss_ppm: u64,
+}
+
+/// The grid: rate in Mbit/s, one way in ms, loss in ppm, and the least share wanted.
+const GRID: &[(u64, u64, u64, Option<f64>)] = &[
+    (1000, 100, 0, Some(0.9)),
+    (1000, 100, 100, Some(0.9)),
+    (1000, 100, 10_000, Some(0.8)),
+    (1000, 50, 0, None),
+    (1000, 10, 0, None),
+    (1000, 10, 1000, None),
+    (100, 100, 0, None),
+    (100, 50, 1000, None),
+    (100, 10, 10_000, None),
+];
+
+/// All of the grid; two corners of it with `--quick`.
+pub fn wan(common: &Common) -> Result<Found> {
+    let mut rows = Vec::new();
+    let grid = if common.quick { &GRID[..2] } else { GRID };
+    let bar = bar(grid.len() as u64, "wan");
+    for (mbit, ms, ppm, target) in grid {
+        let line = Line {
+            bits: mbit * 1_000_000,
+            delay: Duration::from_millis(*ms),
+            loss_ppm: *ppm,
+        };
+        let what = format!(
+            "log shipping, {mbit} Mbit/s, {ms} ms one way, {} % loss",
+            *ppm as f64 / 10_000.0
+        );
+        if common.wants(&what) {
+            let mut row = Row::new(what, "of the line", shares(common, line)?);
+            row.target = target.map(Target::AtLeast);
+            rows.push(row);
+        }
+        bar.inc(1);
+    }
+    bar.finish_and_clear();
+    let curves = Vec::new();
+    Ok(Found { rows, curves })
+}
+
+fn shares(common: &Common, line: Line) -> Result<Vec<f64>> {
+    // Ten seconds of the line, or two.
+    let seconds = if common.quick { 2 } else { 10 };
+    let size = (line.bits / 8 * seconds) >> 20 << 20;
+    let common = &Common {
+        bytes: Some(size),
+        ..common.clone()
+    };
+    let rules: Rules = Arc::default();
+    let mut proxies = Vec::new();
+    let mut lab = Lab::with(&common.work()?, 2, |host| {
+        let front = format!("127.0.0.1:{}", free_udp_port()?);
+        proxies.push(Proxy::start(&front, host.listen(), &rules)?);
+        configure(&host, line)?;
+        Ok(host.advertised_at(&front))
+    })?;
+    lab.create(size)?;
+    lab.join(1, size)?;
+    *rules.lock() = Some(line);
+    let mut found = Vec::new();
+    for round in 0..common.rounds().min(3) {
+        let shipped = ship(common, &lab, size, round as u8)?;
+        found.push(shipped.bytes as f64 * 8.0 / shipped.fetched / line.bits as f64);
+    }
+    *rules.lock() = None;
+    lab.stop()?;
+    Ok(found)
+}
+
+/// What an operator would write about such a line.
+fn configure(host: &Host, line: Line) -> Result<()> {
+    let text = format!(
+        "[limits]\nline_rate_mbit = {}\nline_rtt_max_ms = {}\n",
+        line.bits / 1_000_000,
+        2 * line.delay.as_millis()
+    );
+    std::fs::write(host.dir().join("mars.toml"), text)?;
+    Ok(())
+}
+
+/// What the line is like now; `None`: as good as it gets.
+type Rules = Arc<Mutex<Option<Line>>>;
+
+/// In front of one host. Ends when dropped.
+struct Proxy {
+    stop: Arc<AtomicBool>,
+}
+
+impl Proxy {
+    fn start(front: &str, target: &str, rules: &Rules) -> Result<Proxy> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let front = Arc::new(socket(front)?);
+        let target: SocketAddr = target.parse()?;
+        let (rules, ended) = (rules.clone(), stop.clone());
+        std::thread::spawn(move || {
+            let mut ways: BTreeMap<SocketAddr, Way> = BTreeMap::new();
+            let mut buffer = vec![0; 65536];
+            while !ended.load(Ordering::Relaxed) {
+                let Ok((len, from)) = front.recv_from(&mut buffer) else {
+                    continue;
+                };
+                let way = match ways.entry(from) {
+                    Entry::Occupied(way) => way.into_mut(),
+                    Entry::Vacant(place) => {
+                        match open(&front, from, target, &rules, &ended) {
+                            Ok(way) => place.insert(way),
+                            // No socket left: for the sender that is a loss like others.
+                            Err(_) => continue,
+                        }
+                    }
+                };
+                way.pass(&buffer[..len]);
+            }
+        });
+        Ok(Proxy { stop })
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+fn socket(at: &str) -> Result<UdpSocket> {
+    let socket = UdpSocket::bind(at)?;
+    // The threads look now and then whether they are still wanted.
+    socket.set_read_timeout(Some(Duration::from_millis(200)))?;
+    // As much as the kernel grants; a proxy must not lose anything by itself.
+    let _ = rustix::net::sockopt::set_socket_recv_buffer_size(&socket, 8 << 20);
+    let _ = rustix::net::sockopt::set_socket_send_buffer_size(&socket, 8 << 20);
+    Ok(socket)
+}
+
+/// A sender that is new gets a socket of its own towards the host, and a thread that brings the answers back.
+fn open(
+    front: &Arc<UdpSocket>,
+    sender: SocketAddr,
+    target: SocketAddr,
+    rules: &Rules,
+    stop: &Arc<AtomicBool>,
+) -> Result<Way> {
+    let out = Arc::new(socket("127.0.0.1:0")?);
+    out.connect(target)?;
+    let (front, back, ended) = (front.clone(), out.clone(), stop.clone());
+    let mut home = Way::new(rules, move |bytes| front.send_to(bytes, sender).is_ok());
+    std::thread::spawn(move || {
+        let mut buffer = vec![0; 65536];
+        while !ended.load(Ordering::Relaxed) {
+            if let Ok(len) = back.recv(&mut buffer) {
+                home.pass(&buffer[..len]);
+            }
+        }
+    });
+    Ok(Way::new(rules, move |bytes| out.send(bytes).is_ok()))
+}
+
+/// One direction of one flow: when datagrams leave, and when they arrive.
+struct Way {
+    rules: Rules,
+    /// When the line has sent everything given to it.
+    free: Instant,
+    count: u64,
+    arrivals: Sender<(Instant, Vec<u8>)>,
+}
+
+impl Way {
+    fn new(rules: &Rules, deliver: impl Fn(&[u8]) -> bool + Send + 'static) -> Way {
+        let (arrivals, queue) = channel::<(Instant, Vec<u8>)>();
+        std::thread::spawn(move || {
+            for (at, bytes) in queue {
+                std::thread::sleep(at.saturating_duration_since(now()));
+                // The host may be down; that is a loss like others.
+                deliver(&bytes);
+            }
+        });
+        Way {
+            rules: rules.clone(),
+            free: now(),
+            count: 0,
+            arrivals,
+        }
+    }
+
+    fn pass(&mut self, bytes: &[u8]) {
+        let (line, now) = (*self.rules.lock(), now());
+        let Some(line) = line else {
+            // An error says that the thread is gone, and so is the measurement.
+            let _ = self.arrivals.send((now, bytes.to_vec()));
+            return;
+        };
+        self.count += 1;
+        let dice = self.count.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 20;
+        if dice % 1_000_000 < line.loss_ppm {
+            return;
+        }
+        let takes = Duration::from_secs_f64(bytes.len() as f64 * 8.0 / line.bits as f64);
+        let leaves = self.free.max(now) + takes;
+        // A queue of one round trip; what does not fit is lost.
+        if leaves > now + 2 * line.delay {
+            return;
+        }
+        self.free = leaves;
+        let _ = self.arrivals.send((leaves + line.delay, bytes.to_vec()));
+    }
+}
+
+#[expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_delays_loses_and_keeps_the_order() {
+        let line = Line {
+            bits: 8_000_000,
+            delay: Duration::from_millis(5),
+            loss_ppm: 0,
+        };
+        let rules: Rules = Arc::new(Mutex::new(Some(line)));
+        let (tell, told) = channel();
+        let mut way = Way::new(&rules, move |bytes| tell.send(bytes.to_vec()).is_ok());
+        let begun = now();
+        // Each takes 1 ms; the queue holds 10 ms.
+        for nr in 0..30u8 {
+            way.pass(&[nr; 1000]);
+        }
+        drop(way);
+        let arrived: Vec<u8> = told.iter().map(|bytes| bytes[0]).collect();
+        assert!(begun.elapsed() >= line.delay);
+        assert!((9..30).contains(&arrived.len()), "{arrived:?}");
+        assert!(arrived.is_sorted());
+    }
+}
