@@ -197,6 +197,11 @@ impl Host {
         lines[lines.len().saturating_sub(30)..].join("\n")
     }
 
+    /// Process id of the daemon.
+    pub fn pid(&self) -> Option<u32> {
+        self.daemon.as_ref().map(Child::id)
+    }
+
     /// Asks the daemon to stop and waits until it has: everything is written back afterwards.
     pub fn stop(&mut self) -> Result<()> {
         let Some(mut child) = self.daemon.take() else {
