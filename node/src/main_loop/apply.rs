@@ -156,7 +156,8 @@ impl ResourceLoop {
                     return;
                 };
                 let at = self.res().clone();
-                self.front.bypass(replica, &at).await;
+                let clock = self.parts.site.ports.clock.clone();
+                self.front.bypass(replica, &at, &*clock).await;
                 self.parts.bell.notify_one();
             }
             Want::Run(_) if !busy && self.front.is_bypassing() && rested => {

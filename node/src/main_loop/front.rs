@@ -16,6 +16,7 @@ use std::sync::Arc;
 
 use crate::export::{Device, DeviceError};
 use crate::job::Ended;
+use crate::ports::Clock;
 use crate::worker::bypass::Bypass;
 use crate::worker::gate::Gate;
 use crate::worker::logger::Rest;
@@ -107,11 +108,11 @@ impl Front {
     }
 
     /// From now on the device is written past the log, beginning with what the logger has left over.
-    pub async fn bypass(&mut self, replica: Arc<Replica>, res: &Resource) {
+    pub async fn bypass(&mut self, replica: Arc<Replica>, res: &Resource, clock: &dyn Clock) {
         let bypass = Bypass::new(replica);
         let behind = std::mem::replace(&mut self.behind, Behind::Ceasing);
         if let Behind::Left(Some(rest)) = behind
-            && let Err(error) = bypass.absorb(rest).await
+            && let Err(error) = bypass.absorb(rest, clock).await
         {
             // Neither log nor disk: nobody can be told that anything is safe.
             tracing::error!(%res, %error, "neither the log nor the disk can be written");

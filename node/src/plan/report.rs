@@ -12,7 +12,7 @@ use tree::{Host, Path, Tree, key};
 
 use super::cursor::{self, Cursor};
 use super::{Ask, Reason, ResourcePlan, emergency, housekeeping};
-use crate::facts::Facts;
+use crate::facts::{Facts, ResourceFacts, Slot};
 use crate::job::{Ended, LoggerProgress};
 use crate::ports::KeyChange;
 
@@ -110,12 +110,9 @@ fn figures(ask: &Ask<'_>, cursor: Option<&Cursor>, out: &mut Differences<'_>) {
     let at = |name| key::actual(res, here, name);
     let opens = own.export.map_or(0, |export| export.opens);
     out.set(at("open-count"), opens.to_string());
-    let failing = own
-        .logger
-        .progress()
-        .is_some_and(|p| p.disk_error.is_some());
-    let at_logger = if failing { CODE_IO } else { 0 };
-    let disk_error = own.disk_error.as_ref().map_or(at_logger, |(code, _)| *code);
+    let failing = failing_disk(ask.own).is_some();
+    let at_worker = if failing { CODE_IO } else { 0 };
+    let disk_error = own.disk_error.as_ref().map_or(at_worker, |(code, _)| *code);
     out.set(at("disk-error"), disk_error.to_string());
     out.set(at("replay-code"), replay_code(ask, cursor).to_string());
     out.set_unless_zero(at("amount-replay_rate"), own.rates.replay_kib);
@@ -125,6 +122,24 @@ fn figures(ask: &Ask<'_>, cursor: Option<&Cursor>, out: &mut Differences<'_>) {
     if let Some(bytes) = own.disk_bytes {
         out.set(key::actsize(res, here), bytes.to_string());
     }
+}
+
+/// What the disk says that cannot be opened, or that refused the worker which uses it or used it last: everybody must
+/// know why this host does not get on (requirements L-D1 and L-D9).
+fn failing_disk(own: &ResourceFacts) -> Option<String> {
+    fn of<P>(slot: &Slot<P>) -> Option<String> {
+        match slot.last() {
+            Some(Ended::DiskFailed(error)) => Some(error.clone()),
+            _ => None,
+        }
+    }
+    let closed = own.disk_error.as_ref().map(|(_, text)| text.clone());
+    let logger = own.logger.progress();
+    closed
+        .or_else(|| logger.and_then(|progress| progress.disk_error.clone()))
+        .or_else(|| of(&own.logger))
+        .or_else(|| of(&own.replayer))
+        .or_else(|| of(&own.syncer))
 }
 
 /// 0 running or waiting for more, 1 everything applied, 2 incomplete, negative damaged.
@@ -185,13 +200,16 @@ fn messages(
     let level = ask.all.space.level;
     let low = (level >= 1).then(|| Reason::SpaceLow(level).to_string());
     say(ask, out, "wrn-space-low", low);
-    let disk = ask.own.disk_error.as_ref().map(|(_, text)| text.clone());
     let logger = ask.own.logger.progress();
     let of_logger = |what: fn(&LoggerProgress) -> &Option<String>| {
         logger.and_then(|progress| what(progress).clone())
     };
-    say(ask, out, "err-disk", disk.or(of_logger(|p| &p.disk_error)));
-    say(ask, out, "err-log", of_logger(|p| &p.log_error));
+    say(ask, out, "err-disk", failing_disk(ask.own));
+    let lost_log = match ask.own.logger.last() {
+        Some(Ended::LogFailed(error)) => Some(error.clone()),
+        _ => of_logger(|p| &p.log_error),
+    };
+    say(ask, out, "err-log", lost_log);
     // A step of a rotation that does not become durable must be seen (requirement L-A5).
     say(ask, out, "err-keys", of_logger(|p| &p.keys_error));
     let rotating = logger.and_then(|progress| progress.rotating.as_ref());

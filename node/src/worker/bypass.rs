@@ -5,6 +5,7 @@
 //! in the log numbers tells them so. Used between a logger that has drained and the next one.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use storage::{DiskOp, ExtentKind};
@@ -12,7 +13,14 @@ use storage::{DiskOp, ExtentKind};
 use super::logger::Rest;
 use super::replica::{Replica, ReplicaError};
 use crate::export::{Answer, Device, DeviceError, Extent};
+use crate::ports::Clock;
 use crate::watch;
+
+/// So often a disk is tried that refuses what a logger has left over.
+const ABSORB_TRIES_MAX: u32 = 8;
+
+/// Pause between two tries.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
 /// See the head of this file.
 pub struct Bypass {
@@ -39,23 +47,31 @@ impl Bypass {
         })
     }
 
-    /// Brings to the disk what a logger has left over, and tells those who wait when it is durable.
+    /// Brings to the disk what a logger has left over, and tells those who wait when it is durable. A disk that stumbles
+    /// is tried again: nobody else has these bytes.
     ///
     /// # Errors
-    /// What the disk says. Whoever waits is told, too.
-    pub async fn absorb(&self, rest: Rest) -> Result<(), ReplicaError> {
-        let done = async {
-            if !rest.ops.is_empty() {
-                self.replica.write_past_log(rest.ops).await?;
-            }
-            self.replica.flush().await
-        };
-        let done = done.await;
+    /// What the disk says in the end. Whoever waits is told, too.
+    pub async fn absorb(&self, rest: Rest, clock: &dyn Clock) -> Result<(), ReplicaError> {
+        let mut done = self.put(&rest).await;
+        for _ in 1..ABSORB_TRIES_MAX {
+            let Err(error) = &done else { break };
+            tracing::warn!(%error, "the disk refuses what the log could not take, trying again");
+            clock.sleep(RETRY_PAUSE).await;
+            done = self.put(&rest).await;
+        }
         for tell in rest.tell {
             // The client may be gone.
             let _ = tell.send(done.as_ref().copied().map_err(failed));
         }
         done
+    }
+
+    async fn put(&self, rest: &Rest) -> Result<(), ReplicaError> {
+        if !rest.ops.is_empty() {
+            self.replica.write_past_log(rest.ops.clone()).await?;
+        }
+        self.replica.flush().await
     }
 
     /// Waits until all requests are answered, then makes everything durable. New requests must not

@@ -60,7 +60,7 @@ async fn check_log_failure(inject: impl FnOnce(&Machine)) {
     drop(device);
     let bypass = machine.bypass().await;
     bypass
-        .absorb(rest.expect("left over"))
+        .absorb(rest.expect("left over"), &*machine.clock())
         .await
         .expect("a good disk");
     soon("the flush", flushing)

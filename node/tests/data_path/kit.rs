@@ -377,6 +377,10 @@ impl Machine {
         logger
     }
 
+    pub fn clock(&self) -> Arc<dyn Clock> {
+        Arc::new(TestClock(tokio::time::Instant::now()))
+    }
+
     pub async fn bypass(&self) -> Arc<Bypass> {
         *self.stock.source.lock() = None;
         Bypass::new(self.replica().await)

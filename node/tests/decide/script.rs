@@ -13,6 +13,7 @@
 //! bypassing | held | lost                      writes go past the log; requests wait; the log of the logger fails
 //! stopping | space 3 | room 20 100              facts about the host; bytes free above the reserves, of so many
 //! logger log-000000002-beta 4096                running workers
+//! ended replayer disk | ended logger disk       the last one ended because the disk refused
 //! replayer LOG | fetcher LOG PEER | syncer PEER
 //! export 1 [closing]                            the device, with its open count
 //! ```
@@ -22,7 +23,7 @@ use std::fmt::Write as _;
 
 use node::config::NodeConfig;
 use node::facts::{ExportFacts, Facts, LocalLog, ResourceFacts, Slot};
-use node::job::{Bound, ChainEnd, LoggerProgress};
+use node::job::{Bound, ChainEnd, Ended, LoggerProgress};
 use node::plan::{Plan, ResourcePlan, Step, Want, decide};
 use tree::{
     Digest128, Entry, Host, Issue, LogName, Path, ReplayPos, Resource, Stamp, Tree, Value,
@@ -155,6 +156,8 @@ impl Stage {
                 self.facts.space.rest = number(rest);
                 self.facts.space.total = number(total);
             }
+            ["ended", "logger", "disk"] => self.own.logger = ended_by_disk(),
+            ["ended", "replayer", "disk"] => self.own.replayer = ended_by_disk(),
             ["nodisk"] => self.own.disk_bytes = None,
             ["export", opens, rest @ ..] => {
                 self.own.export = Some(ExportFacts {
@@ -243,6 +246,11 @@ fn logger(log: &LogName, len: u64) -> Slot<LoggerProgress> {
         progress: Some(progress),
         stopping: false,
     }
+}
+
+fn ended_by_disk<P>() -> Slot<P> {
+    let last = Some(Ended::DiskFailed("input/output error".to_owned()));
+    Slot::Empty { last }
 }
 
 /// The same logger, whose log cannot be written any more.

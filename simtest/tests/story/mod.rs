@@ -12,6 +12,7 @@ mod first_cluster;
 mod handover;
 mod purge;
 mod rotation;
+mod withdrawal;
 mod zombie;
 
 use std::time::Duration;
