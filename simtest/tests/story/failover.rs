@@ -101,6 +101,8 @@ fn a_primary_that_was_stopped_in_order_follows_whoever_was_forced_meanwhile() {
                 .expect("everything is there");
             w.run_for(seconds(5)).await;
             w.cut("alpha", "beta");
+            // Until then what was on its way still arrives.
+            w.run_for(minutes(1)).await;
             w.stop("alpha").await;
             w.net.heal();
             w.must("beta", "marsadm pause-fetch data").await;
