@@ -220,6 +220,10 @@ impl Shared {
         self.trace.note(self.began.elapsed(), host, what);
     }
 
+    fn detail(&self, host: &str, what: impl FnOnce() -> String) {
+        self.trace.detail(self.began.elapsed(), host, what);
+    }
+
     fn break_promise(&self, host: &str, what: &str) {
         let text = format!("{} at {host}: {what}", self.res);
         self.note(host, &format!("PROMISE BROKEN: {text}"));
@@ -382,10 +386,19 @@ impl Shared {
         let first = self.chance.below(spot).min(units - len);
         let fua = self.chance.chance(150);
         match self.chance.below(20) {
-            0..=11 => self.change(nr, first, len, fua, device, Kind::Data).await,
-            12 => self.change(nr, first, len, fua, device, Kind::Zeroes).await,
-            13 => self.change(nr, first, len, fua, device, Kind::Trim).await,
-            14 | 15 => self.flush(nr, device).await,
+            0..=11 => {
+                self.change(nr, host, first, len, fua, device, Kind::Data)
+                    .await
+            }
+            12 => {
+                self.change(nr, host, first, len, fua, device, Kind::Zeroes)
+                    .await
+            }
+            13 => {
+                self.change(nr, host, first, len, fua, device, Kind::Trim)
+                    .await
+            }
+            14 | 15 => self.flush(nr, host, device).await,
             _ => self.read(nr, host, first, len, device).await,
         }
     }
@@ -393,6 +406,7 @@ impl Shared {
     async fn change(
         &self,
         nr: usize,
+        host: &str,
         first: u64,
         len: u64,
         fua: bool,
@@ -427,6 +441,11 @@ impl Shared {
             at
         };
         let done = answer.wait().await;
+        self.detail(host, || {
+            format!(
+                "change {at} of history {nr}: {len} units from {first} become {number}: {done:?}"
+            )
+        });
         let mut state = self.state();
         let line = &mut state.lines[nr];
         line.under_way.remove(&at);
@@ -439,9 +458,13 @@ impl Shared {
         Ok(())
     }
 
-    async fn flush(&self, nr: usize, device: &dyn Device) -> Result<(), DeviceError> {
+    async fn flush(&self, nr: usize, host: &str, device: &dyn Device) -> Result<(), DeviceError> {
         let covered = self.state().lines[nr].settled();
-        device.flush().wait().await?;
+        let done = device.flush().wait().await;
+        self.detail(host, || {
+            format!("flush of the first {covered} changes of history {nr}: {done:?}")
+        });
+        done?;
         let mut state = self.state();
         state.lines[nr].branch.note_durable(covered);
         state.counts.flushes += 1;
@@ -475,7 +498,7 @@ impl Shared {
     async fn close(&self, nr: usize, host: &str, device: &dyn Device, failed: bool) {
         if !failed && self.chance.chance(500) {
             // An error is no news: the device is being closed.
-            let _ = self.flush(nr, device).await;
+            let _ = self.flush(nr, host, device).await;
         }
         let mut state = self.state();
         let line = &mut state.lines[nr];

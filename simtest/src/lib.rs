@@ -9,6 +9,7 @@ pub mod disk;
 pub mod exec;
 pub mod history;
 pub mod host;
+pub mod known;
 pub mod mutations;
 pub mod net;
 pub mod prng;

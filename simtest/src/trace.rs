@@ -47,6 +47,13 @@ impl Trace {
         inner.last.push_back(line);
     }
 
+    /// Prints something that is too much for the trace, when the trace is shown.
+    pub fn detail(&self, at: Duration, host: &str, what: impl FnOnce() -> String) {
+        if self.inner().show {
+            println!("{:>12.6} {host:<8}   {}", at.as_secs_f64(), what());
+        }
+    }
+
     /// Digest of everything noted so far.
     pub fn digest(&self) -> String {
         self.inner().hasher.finalize().to_hex()[..32].to_owned()

@@ -32,6 +32,13 @@ fn reasons(plan: &ResourcePlan) -> Vec<&Reason> {
     all.into_iter().flatten().collect()
 }
 
+/// What a running host says about a log that it could not write; `None` while all is well.
+pub fn log_error(w: &World, name: &str, res: &str) -> Option<String> {
+    let tree = w.host(name).node()?.keys().read();
+    let text = tree.text(&format!("resource-{res}/actual-{name}/msg-err-log"))?;
+    (text != "OK").then(|| text.to_owned())
+}
+
 /// Is this a reason that only a command may do something about?
 pub fn is_for_operators(reason: &str) -> bool {
     ["split brain", "missing for ever", "damaged", "creator says"]

@@ -32,11 +32,24 @@ pub async fn heal(w: &mut World, shape: &Shape) -> Result<(), String> {
         w.start_again(name).await;
     }
     w.run_for(Duration::from_secs(40)).await;
+    restart_after_log_errors(w, shape).await;
     for name in &shape.names {
         w.type_at(name, &format!("marsadm up {RES} --timeout=20"))
             .await;
     }
     Ok(())
+}
+
+/// A primary that could not write its log takes no changes any more and says so; operators restart it.
+async fn restart_after_log_errors(w: &mut World, shape: &Shape) {
+    for name in &shape.names {
+        if promises::progress::log_error(w, name, RES).is_some() {
+            w.count("repaired by a restart after a log error");
+            w.stop(name).await;
+            w.start_again(name).await;
+            w.run_for(Duration::from_secs(20)).await;
+        }
+    }
 }
 
 /// Somebody is primary and all others follow, or the reason why not is one for operators, who act then.
