@@ -285,6 +285,9 @@ pub struct LoggerProgress {
     pub log_error: Option<String>,
     /// The underlying disk refuses writes: they stay in the buffer and are tried again.
     pub disk_error: Option<String>,
+    /// A flush of the underlying disk has failed: what it holds is unknown, and nothing is answered any more until
+    /// it is attached again and the log was replayed (invariants 2 and 41).
+    pub disk_lost: bool,
     /// Own keys cannot be stored: no rotation gets on until they can (L-A4, L-A5).
     pub keys_error: Option<String>,
 }

@@ -39,6 +39,8 @@ pub struct Counts {
     pub unflushed_lost: u64,
     /// Other histories begun by forced failovers.
     pub forks: u64,
+    /// The device was opened after writes past the log of which only the flushed ones were sure.
+    pub adopted: u64,
 }
 
 /// One history and who writes it.
@@ -50,6 +52,8 @@ struct Line {
     /// The device was closed in order at this host when so many changes had been answered.
     closed: Option<(String, u64)>,
     open: bool,
+    /// Writes went past the log: what was not flushed has no order.
+    unordered: bool,
 }
 
 impl Line {
@@ -100,6 +104,7 @@ impl App {
             under_way: BTreeSet::new(),
             closed: None,
             open: false,
+            unordered: false,
         };
         let state = State {
             lines: vec![first],
@@ -161,6 +166,14 @@ impl App {
     /// The operator has forced `host` to be primary, with all that this may cost.
     pub fn note_forced(&self, host: &str) {
         self.shared.state().forced.insert(host.to_owned());
+    }
+
+    /// The device at `host` is written past the log: from now on only what is flushed is sure.
+    pub fn note_past_log(&self, host: &str) {
+        let mut state = self.shared.state();
+        for line in &mut state.lines {
+            line.unordered |= line.writer.as_deref() == Some(host);
+        }
     }
 
     /// Promises that were broken so far.
@@ -276,7 +289,8 @@ impl Shared {
         while let Some(ended) = writers.join_next().await {
             failed |= !matches!(ended, Ok(Ok(())));
         }
-        self.close(line, host, &*device, failed).await;
+        let cut = *opened.cut().borrow();
+        self.close(line, host, &*device, failed, cut).await;
     }
 
     async fn read_all(&self, device: &dyn Device) -> Result<Vec<u8>, DeviceError> {
@@ -302,6 +316,11 @@ impl Shared {
                 Ok(len) => fits.push((own, len, nr)),
                 Err(e) => why.push(format!("history {nr}: {e}")),
             }
+        }
+        if fits.is_empty()
+            && let Some(nr) = state.adopt(host, image)
+        {
+            fits.push((true, 1, nr));
         }
         let Some((own, len, mut nr)) = fits.into_iter().max() else {
             drop(state);
@@ -387,15 +406,15 @@ impl Shared {
         let fua = self.chance.chance(150);
         match self.chance.below(20) {
             0..=11 => {
-                self.change(nr, host, first, len, fua, device, Kind::Data)
+                self.change((nr, host), first, len, fua, device, Kind::Data)
                     .await
             }
             12 => {
-                self.change(nr, host, first, len, fua, device, Kind::Zeroes)
+                self.change((nr, host), first, len, fua, device, Kind::Zeroes)
                     .await
             }
             13 => {
-                self.change(nr, host, first, len, fua, device, Kind::Trim)
+                self.change((nr, host), first, len, fua, device, Kind::Trim)
                     .await
             }
             14 | 15 => self.flush(nr, host, device).await,
@@ -405,8 +424,7 @@ impl Shared {
 
     async fn change(
         &self,
-        nr: usize,
-        host: &str,
+        (nr, host): (usize, &str),
         first: u64,
         len: u64,
         fua: bool,
@@ -449,6 +467,9 @@ impl Shared {
         let mut state = self.state();
         let line = &mut state.lines[nr];
         line.under_way.remove(&at);
+        if done.is_err() {
+            line.branch.note_failed(at);
+        }
         done?;
         line.branch.note_answered(at);
         if fua {
@@ -494,11 +515,13 @@ impl Shared {
         Ok(())
     }
 
-    /// Closes the device: sometimes flushed, always with everything answered.
-    async fn close(&self, nr: usize, host: &str, device: &dyn Device, failed: bool) {
-        if !failed && self.chance.chance(500) {
-            // An error is no news: the device is being closed.
-            let _ = self.flush(nr, host, device).await;
+    /// Closes the device: sometimes flushed, always with everything answered. Whoever was sent away asks whether what
+    /// was answered is safe; an orderly end says so.
+    async fn close(&self, nr: usize, host: &str, device: &dyn Device, failed: bool, cut: bool) {
+        let mut failed = failed;
+        if !failed && (cut || self.chance.chance(500)) {
+            let flushed = self.flush(nr, host, device).await;
+            failed = cut && flushed.is_err();
         }
         let mut state = self.state();
         let line = &mut state.lines[nr];
@@ -529,6 +552,17 @@ enum Kind {
 }
 
 impl State {
+    /// Goes on with a history that was written past the log at `host`.
+    fn adopt(&mut self, host: &str, image: &[u8]) -> Option<usize> {
+        let mine = |line: &Line| line.unordered && line.writer.as_deref() == Some(host);
+        let nr = self.lines.iter().rposition(mine)?;
+        let line = &mut self.lines[nr];
+        line.branch.adopt(image).ok()?;
+        line.unordered = false;
+        self.counts.adopted += 1;
+        Some(nr)
+    }
+
     /// Another history which begins like `nr`.
     fn fork(&mut self, nr: usize) -> usize {
         let copy = Line {
@@ -537,6 +571,7 @@ impl State {
             under_way: BTreeSet::new(),
             closed: None,
             open: false,
+            unordered: self.lines[nr].unordered,
         };
         self.lines.push(copy);
         self.counts.forks += 1;

@@ -6,6 +6,7 @@
 //! writes (data-path invariant 1): an image is right when it equals some prefix of it that is long
 //! enough (invariants 6 to 8, 16). A forced failover begins another branch.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 
 /// Bytes filled with one number. Not a multiple of a sector on purpose: changes are torn inside sectors.
@@ -22,7 +23,12 @@ pub struct Branch {
     durable: u64,
     /// So many were answered; positions behind may have been answered, too.
     answered: u64,
+    /// Changes that were answered with an error: any part of them may be there.
+    failed: BTreeSet<u64>,
 }
+
+/// Stands for anything: what a write left of a unit that it was not able to finish.
+const ANYTHING: u64 = u64::MAX;
 
 /// Why an image is not what any prefix gives.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -79,6 +85,7 @@ impl Branch {
             len: 0,
             durable: 0,
             answered: 0,
+            failed: BTreeSet::new(),
         }
     }
 
@@ -122,6 +129,11 @@ impl Branch {
         self.answered = self.answered.max(at + 1);
     }
 
+    /// The change at `at` was answered with an error.
+    pub fn note_failed(&mut self, at: u64) {
+        self.failed.insert(at);
+    }
+
     /// The first `count` changes must survive from now on.
     pub fn note_durable(&mut self, count: u64) {
         self.durable = self.durable.max(count).min(self.len);
@@ -137,21 +149,22 @@ impl Branch {
     /// # Errors
     /// [`Mismatch`] when no prefix does.
     pub fn prefix(&self, image: &[u8]) -> Result<Range<u64>, Mismatch> {
-        let numbers = numbers(image)?;
-        if numbers.len() != self.units.len() {
+        let chunks = image.chunks(UNIT_BYTES as usize);
+        if chunks.len() != self.units.len() {
             return Err(Mismatch::Size {
-                have: numbers.len(),
+                have: chunks.len(),
                 want: self.units.len(),
             });
         }
         let (mut low, mut late) = (0, 0);
         let (mut high, mut early) = (self.len + 1, 0);
-        for (unit, number) in numbers.iter().enumerate() {
-            let looked = self.looked_so(unit, *number);
-            let span = looked.ok_or(Mismatch::Unknown {
-                unit,
-                number: *number,
-            })?;
+        for (unit, bytes) in chunks.enumerate() {
+            let (number, torn) = match number_of(unit, bytes) {
+                Ok(number) => (number, None),
+                Err(torn) => (ANYTHING, Some(torn)),
+            };
+            let unknown = torn.unwrap_or(Mismatch::Unknown { unit, number });
+            let span = self.looked_so(unit, number).ok_or(unknown)?;
             if span.start > low {
                 (low, late) = (span.start, unit);
             }
@@ -175,10 +188,11 @@ impl Branch {
     fn looked_so(&self, unit: usize, number: u64) -> Option<Range<u64>> {
         let changes = &self.units[unit];
         let end_of = |nr: usize| changes.get(nr).map_or(self.len + 1, |(at, _)| at + 1);
-        let blank = (number == 0).then(|| 0..end_of(0));
+        let adopted = changes.first().is_some_and(|(_, first)| *first == ANYTHING);
+        let blank = (number == 0 && !adopted).then(|| 0..end_of(0));
         let mut found = blank;
         for (nr, (at, written)) in changes.iter().enumerate() {
-            if *written == number {
+            if *written == number || *written == ANYTHING {
                 let from = found.map_or(at + 1, |span| span.start);
                 found = Some(from..end_of(nr + 1));
             }
@@ -199,6 +213,43 @@ impl Branch {
         Ok(found)
     }
 
+    /// Goes on from `image`, which no log has put in order: every unit has to show its last change that must survive or
+    /// a later one, or a mixture when there is a later one. The image becomes the beginning of the history.
+    ///
+    /// # Errors
+    /// The first unit that has lost more.
+    pub fn adopt(&mut self, image: &[u8]) -> Result<(), Mismatch> {
+        let found: Vec<Option<u64>> = image
+            .chunks(UNIT_BYTES as usize)
+            .map(|bytes| number_of(0, bytes).ok())
+            .collect();
+        let mut begin = Vec::new();
+        for (unit, number) in found.iter().enumerate() {
+            let changes = self.units.get(unit).map_or(&[][..], Vec::as_slice);
+            let sure = changes.partition_point(|(at, _)| *at < self.durable);
+            let base = match sure.checked_sub(1).map(|last| changes[last]) {
+                Some((at, _)) if self.failed.contains(&at) => ANYTHING,
+                last => last.map_or(0, |(_, number)| number),
+            };
+            let later = &changes[sure..];
+            let fine = match number {
+                None => !later.is_empty() || base == ANYTHING,
+                Some(n) => {
+                    *n == base || base == ANYTHING || later.iter().any(|(_, written)| written == n)
+                }
+            };
+            if !fine {
+                let number = number.unwrap_or(ANYTHING);
+                return Err(Mismatch::Unknown { unit, number });
+            }
+            begin.push(vec![(0, number.unwrap_or(ANYTHING))]);
+        }
+        self.units = begin;
+        (self.len, self.durable, self.answered) = (1, 1, 1);
+        self.failed.clear();
+        Ok(())
+    }
+
     /// What is behind the first `len` changes has never happened.
     pub fn truncate(&mut self, len: u64) {
         for changes in &mut self.units {
@@ -206,6 +257,7 @@ impl Branch {
                 changes.pop();
             }
         }
+        self.failed.retain(|at| *at < len);
         self.len = self.len.min(len);
         self.durable = self.durable.min(len);
         self.answered = self.answered.min(len);
@@ -216,12 +268,17 @@ impl Branch {
     /// # Errors
     /// The first unit that cannot look so, what it holds, and the newest it should hold.
     pub fn check_read(&self, first: usize, since: u64, image: &[u8]) -> Result<(), ReadError> {
-        let numbers = numbers(image).map_err(|e| ReadError(e.to_string()))?;
-        for (nr, number) in numbers.into_iter().enumerate() {
+        for (nr, bytes) in image.chunks(UNIT_BYTES as usize).enumerate() {
             let unit = first + nr;
             let changes = &self.units[unit];
             let settled = changes.partition_point(|(at, _)| *at < since);
-            let base = settled.checked_sub(1).map_or(0, |last| changes[last].1);
+            let last = settled.checked_sub(1).map(|last| changes[last]);
+            let doubtful = |(at, number)| number == ANYTHING || self.failed.contains(&at);
+            if last.is_some_and(doubtful) {
+                continue;
+            }
+            let base = last.map_or(0, |(_, number)| number);
+            let number = number_of(unit, bytes).map_err(|e| ReadError(e.to_string()))?;
             let later = &changes[settled..];
             if number != base && later.iter().all(|(_, written)| *written != number) {
                 let text =
@@ -243,19 +300,14 @@ pub fn fill(number: u64, units: usize) -> Vec<u8> {
     number.to_le_bytes().repeat(units * UNIT_BYTES as usize / 8)
 }
 
-/// The number in each unit of an image.
-fn numbers(image: &[u8]) -> Result<Vec<u64>, Mismatch> {
-    let units = image.chunks(UNIT_BYTES as usize).enumerate();
-    units
-        .map(|(unit, bytes)| {
-            let (words, _) = bytes.as_chunks::<8>();
-            let first = words.first().copied().unwrap_or_default();
-            match words.iter().all(|word| *word == first) {
-                true => Ok(u64::from_le_bytes(first)),
-                false => Err(Mismatch::Torn(unit)),
-            }
-        })
-        .collect()
+/// The number in one unit of an image.
+fn number_of(unit: usize, bytes: &[u8]) -> Result<u64, Mismatch> {
+    let (words, _) = bytes.as_chunks::<8>();
+    let first = words.first().copied().unwrap_or_default();
+    match words.iter().all(|word| *word == first) {
+        true => Ok(u64::from_le_bytes(first)),
+        false => Err(Mismatch::Torn(unit)),
+    }
 }
 
 #[cfg(test)]
@@ -296,6 +348,29 @@ mod tests {
             [11, 11, 0, 0],
             Err("only the first 1 changes are there, 2 were promised"),
         );
+    }
+
+    #[test]
+    fn writes_past_the_log_may_be_lost_one_by_one_but_not_those_that_were_flushed() {
+        let adopt = |numbers| {
+            let mut branch = branch();
+            let adopted = branch.adopt(&image(numbers));
+            adopted.map(|()| branch)
+        };
+        // Only the last change was not flushed: it may be there or not, torn or whole.
+        assert!(adopt([11, 12, 12, 13]).is_ok());
+        assert!(adopt([11, 11, 12, 13]).is_err());
+        let mut torn = image([11, 12, 12, 13]);
+        torn[3 * UNIT_BYTES as usize] ^= 1;
+        let mut branch = branch();
+        assert_eq!(branch.adopt(&torn), Ok(()));
+        assert_eq!(branch.check(&torn, 1), Ok(1));
+        assert_eq!(branch.check(&image([11, 12, 12, 0]), 1), Ok(1));
+        branch.change(3..4, 14);
+        assert_eq!(branch.check(&image([11, 12, 12, 14]), 2), Ok(2));
+        assert!(branch.check(&torn, 2).is_err());
+        torn[0] ^= 1;
+        assert!(branch.check(&torn, 1).is_err());
     }
 
     #[test]

@@ -164,6 +164,7 @@ async fn rest_and_look(w: &mut World, watch: &mut Watch) -> Result<(), String> {
     let deadline = w.now() + Duration::from_millis(w.chance.below(PAUSE_MAX_MS));
     while w.now() < deadline {
         watch.look(w)?;
+        w.note_past_log();
         w.run_for(Duration::from_millis(w.chance.between(50, 2_000)))
             .await;
         if let Some(first) = w.broken().first() {

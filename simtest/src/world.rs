@@ -192,8 +192,22 @@ impl World {
         app
     }
 
+    /// Tells the applications which hosts write past the log now.
+    pub fn note_past_log(&self) {
+        for (name, host) in &self.hosts {
+            let Some(node) = host.node() else { continue };
+            for (res, plan) in node.hub().plans() {
+                let ceased = matches!(plan.logger.reason(), Some(node::plan::Reason::Ceased(_)));
+                if let Some(app) = self.apps.get(res.as_str()).filter(|_| ceased) {
+                    app.note_past_log(name);
+                }
+            }
+        }
+    }
+
     /// Ends a host at once.
     pub fn crash(&mut self, name: &str, how: Crash) {
+        self.note_past_log();
         self.note(name, &format!("crashes ({how:?})"));
         self.typing.remove(name);
         self.apps.values().for_each(|app| app.leave(name));
@@ -431,6 +445,10 @@ impl World {
             add("application: errors", app.errors);
             add("application: unflushed changes lost", app.unflushed_lost);
             add("application: histories forked by force", app.forks);
+            add(
+                "application: went on after writes past the log",
+                app.adopted,
+            );
         }
         counts
     }

@@ -2,8 +2,9 @@
 //!
 //! A regular file or a block device, opened by one daemon only. Reads and writes may come from
 //! several threads at once; who orders overlapping ones is the write buffer. After a failed flush
-//! the disk goes on serving but never says "flushed" again: what was written before is unknown, and
-//! only replay from the last persisted position repairs that.
+//! the disk is lost until it is opened again: what was written before it is unknown, so it neither
+//! says "flushed" again nor lets itself be read, and only replay from the last persisted position
+//! repairs that.
 //!
 //! Manual: "The State of MARS" (attach), invariants 11 and 41.
 
@@ -83,7 +84,9 @@ impl Disk {
     pub fn read(&self, buf: &mut [u8], at: u64) -> Result<(), DiskError> {
         let len = buf.len() as u64;
         self.must_contain(at, len)?;
-        match read_full_at(&*self.file, buf, at) {
+        let read = read_full_at(&*self.file, buf, at);
+        self.must_not_be_lost()?;
+        match read {
             Ok(n) if n == buf.len() => Ok(()),
             Ok(_) => Err(self.failed("reading", at, len, io::ErrorKind::UnexpectedEof.into())),
             Err(source) => Err(self.failed("reading", at, len, source)),
@@ -93,7 +96,7 @@ impl Disk {
     /// Fills `buf` from position `at` if that needs no waiting; see [`BlockFile::read_cached_at`].
     pub fn read_cached(&self, buf: &mut [u8], at: u64) -> bool {
         let within = self.must_contain(at, buf.len() as u64).is_ok();
-        within && self.file.read_cached_at(buf, at)
+        within && self.file.read_cached_at(buf, at) && !self.is_lost()
     }
 
     /// Writes `bufs` one behind the other. Not durable before [`Disk::flush`].
@@ -138,15 +141,25 @@ impl Disk {
     /// Makes everything written before the call durable. To be called before a larger replay
     /// position is persisted.
     pub fn flush(&self) -> Result<(), DiskError> {
-        if self.flush_lost.load(Ordering::Acquire) {
-            return Err(DiskError::FlushLost {
-                path: self.path.clone(),
-            });
-        }
+        self.must_not_be_lost()?;
         self.file.flush().map_err(|source| {
             self.flush_lost.store(true, Ordering::Release);
             self.failed("flushing", 0, 0, source)
         })
+    }
+
+    /// Has a flush failed since it was opened?
+    pub fn is_lost(&self) -> bool {
+        self.flush_lost.load(Ordering::Acquire)
+    }
+
+    fn must_not_be_lost(&self) -> Result<(), DiskError> {
+        match self.is_lost() {
+            true => Err(DiskError::FlushLost {
+                path: self.path.clone(),
+            }),
+            false => Ok(()),
+        }
     }
 
     /// What is stored and what is not within the range, for block status.

@@ -94,7 +94,7 @@ fn a_disk_smaller_than_the_resource_or_absent_is_refused_and_growing_is_possible
 }
 
 #[test]
-fn after_a_failed_flush_the_disk_serves_on_but_never_says_flushed_again() {
+fn after_a_failed_flush_nothing_is_read_nor_called_flushed_until_the_disk_is_opened_again() {
     let fs = MemFs::default();
     fs.set_bytes(Path::new("/disk"), &[1; 4096]);
     let disk = Disk::open(&fs, Path::new("/disk"), None).unwrap();
@@ -108,8 +108,18 @@ fn after_a_failed_flush_the_disk_serves_on_but_never_says_flushed_again() {
         })
     ));
     assert!(matches!(disk.flush(), Err(DiskError::FlushLost { .. })));
-    assert_eq!(read(&disk, 0, 2), b"x\x01");
-    disk.write(&[Bytes::from_static(b"y")], 1).unwrap();
+    assert!(disk.is_lost());
+    let mut buf = [0; 2];
+    assert!(matches!(
+        disk.read(&mut buf, 0),
+        Err(DiskError::FlushLost { .. })
+    ));
+    assert!(!disk.read_cached(&mut buf, 0));
+    drop(disk);
+    let disk = Disk::open(&fs, Path::new("/disk"), None).unwrap();
+    assert!(!disk.is_lost());
+    read(&disk, 0, 2);
+    disk.flush().unwrap();
 }
 
 #[test]

@@ -145,12 +145,15 @@ impl Exports {
     }
 
     /// Like [`Exports::begin_close`], and the clients are sent away: requests already begun are
-    /// answered, further ones get ESHUTDOWN, then the connection is closed.
+    /// answered, further ones get ESHUTDOWN, then the connection is closed. Doing so again changes nothing, and
+    /// wakes nobody: the main loop does it in every round while a client stays.
     pub fn cut(&self, name: &str) -> Option<watch::Receiver<u64>> {
-        if let Some(export) = self.all.lock().get(name) {
-            export.cut.send_replace(true);
+        let export = |e: &Export| e.cut.send_replace(true);
+        let again = self.all.lock().get(name).is_some_and(export);
+        match again {
+            true => self.watch_opens(name),
+            false => self.begin_close(name),
         }
-        self.begin_close(name)
     }
 
     /// [`Exports::cut`] for all exports, when the daemon stops.

@@ -28,6 +28,10 @@ impl ResourceLoop {
             self.show(plan);
             return;
         }
+        // What was written past the log cannot be replayed: there only an operator helps.
+        if !self.front.is_behind() && self.disk.drop_lost() {
+            self.parts.bell.notify_one();
+        }
         if self.disk.steer(&plan.disk).await {
             self.parts.bell.notify_one();
         }

@@ -65,6 +65,17 @@ impl DiskPlace {
         self.try_at.saturating_sub(now)
     }
 
+    /// Detaches a disk of which a flush has failed; the next round attaches it again, as soon as no worker holds it.
+    /// Returns whether it has.
+    pub fn drop_lost(&mut self) -> bool {
+        let lost = self.open.take_if(|open| open.replica.is_lost());
+        if let Some(open) = &lost {
+            let disk = open.path.display();
+            tracing::error!(res = %self.res, %disk, "a flush has failed: attaching again, then replay");
+        }
+        lost.is_some()
+    }
+
     /// Attaches or detaches. Returns whether anything has changed.
     pub async fn steer(&mut self, want: &Want<DiskWant>) -> bool {
         match want {

@@ -72,9 +72,12 @@ pub(super) async fn work(
     let mut progress = handle.progress();
     let mut stop = reins.stop;
     loop {
-        reins
-            .progress
-            .send_replace(Some(progress.borrow_and_update().clone()));
+        let seen = progress.borrow_and_update().clone();
+        let disk_lost = seen.disk_lost;
+        reins.progress.send_replace(Some(seen));
+        if disk_lost {
+            break;
+        }
         tokio::select! {
             biased;
             () = stop.wait() => break,

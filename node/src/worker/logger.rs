@@ -214,6 +214,10 @@ impl LoggerHandle {
     /// has failed.
     pub async fn release(mut self, seal: bool) -> (Ended, Option<Rest>) {
         let shared = self.shared.clone();
+        if let Some(failed) = shared.lost_disk() {
+            self.tasks.shutdown().await;
+            return (failed, None);
+        }
         let wake = {
             let mut core = shared.core.lock();
             core.close(seal, shared.now());
@@ -270,6 +274,14 @@ impl Shared {
         self.core.lock().lose();
         self.disk_call.notify_one();
         self.show(|progress| progress.log_error = Some(error.to_owned()));
+    }
+
+    /// How a logger ends whose disk has forgotten an unknown part of what was written to it: at once. Everything
+    /// durable is in the log and will be replayed from the stored position.
+    fn lost_disk(&self) -> Option<Ended> {
+        let progress = self.progress.borrow();
+        let error = || progress.disk_error.clone().unwrap_or_default();
+        progress.disk_lost.then(|| Ended::DiskFailed(error()))
     }
 
     /// Waits until the log is sealed, or cannot be.

@@ -98,6 +98,11 @@ impl Replica {
         &self.path
     }
 
+    /// Has a flush failed? Then nothing can be read or made durable until the disk is attached again.
+    pub fn is_lost(&self) -> bool {
+        self.disk.read().is_lost()
+    }
+
     /// Usable bytes: the size of the resource.
     pub fn size(&self) -> u64 {
         self.disk.read().size()

@@ -238,6 +238,7 @@ fn logger(log: &LogName, len: u64) -> Slot<LoggerProgress> {
         rotating: None,
         log_error: None,
         disk_error: None,
+        disk_lost: false,
         keys_error: None,
     };
     Slot::Busy {

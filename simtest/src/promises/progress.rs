@@ -41,7 +41,12 @@ pub fn log_error(w: &World, name: &str, res: &str) -> Option<String> {
 
 /// Is this a reason that only a command may do something about?
 pub fn is_for_operators(reason: &str) -> bool {
-    ["split brain", "missing for ever", "damaged", "creator says"]
-        .iter()
-        .any(|sign| reason.contains(sign))
+    let signs = [
+        "split brain",
+        "missing for ever",
+        "damaged",
+        "creator says",
+        "went past the log",
+    ];
+    signs.iter().any(|sign| reason.contains(sign))
 }

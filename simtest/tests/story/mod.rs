@@ -5,6 +5,7 @@ mod clocks;
 mod crash_of_primary;
 mod crash_of_secondary;
 mod damage;
+mod disk_errors;
 mod emergency;
 mod everybody;
 mod failover;

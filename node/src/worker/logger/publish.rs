@@ -66,6 +66,7 @@ impl Published {
             rotating: None,
             log_error: None,
             disk_error: None,
+            disk_lost: false,
             keys_error: None,
         }
     }
@@ -136,7 +137,14 @@ impl Shared {
             && let Err(error) = self.replica.flush().await
         {
             tracing::error!(res = %self.site.res, %error, "the disk cannot be flushed");
-            self.show(|progress| progress.disk_error = Some(error.to_string()));
+            if self.replica.is_lost() {
+                self.core.lock().shut();
+            }
+            let lost = self.replica.is_lost();
+            self.show(|progress| {
+                progress.disk_error = Some(error.to_string());
+                progress.disk_lost |= lost;
+            });
             return self.show_counters().await;
         }
         let mut published = self.published.lock().await;
