@@ -304,6 +304,44 @@ async fn many_connections_of_one_peer_end_at_the_limit() {
     soon(beta.accept()).await.expect("the newest works");
 }
 
+/// Memory of this process in bytes: both ends of every connection.
+fn resident() -> u64 {
+    let statm = std::fs::read_to_string("/proc/self/statm").expect("the system tells");
+    let pages = statm.split(' ').nth(1).and_then(|word| word.parse().ok());
+    let pages: u64 = pages.expect("a number of pages");
+    pages * 4096
+}
+
+/// What connections beyond the limit may leave behind, all together: nothing but the allocator's swings.
+const LEFT_BEHIND_BYTES_MAX: u64 = 32 << 20;
+
+#[tokio::test]
+async fn thousands_of_connections_cost_no_more_memory_than_hundreds() {
+    let office = Office::new("one");
+    let [alpha, beta] = office.nets(["alpha", "beta"]);
+    let mut newest = std::collections::VecDeque::new();
+    let mut after_hundreds = 0;
+    for nr in 1..=2_000 {
+        newest.push_back(Mallory::connect(&office, &beta).await);
+        if newest.len() > 32 {
+            // Mallory leaves none of its own accord: those too many were ended at the other side.
+            let oldest: Mallory = newest.pop_front().expect("there are 33");
+            let why = soon(oldest.connection.closed()).await;
+            let by_beta = matches!(why, quinn::ConnectionError::ApplicationClosed(_));
+            assert!(by_beta, "connection before {nr}: {why}");
+        }
+        if nr == 500 {
+            after_hundreds = resident();
+        }
+    }
+    let grown = resident().saturating_sub(after_hundreds);
+    assert!(grown < LEFT_BEHIND_BYTES_MAX, "{grown} bytes more");
+    let (mut near, mut far) = channel(&alpha, &beta, "beta", Class::State).await;
+    let ping = Message::Ping { nonce: 7 };
+    near.send(ping.clone()).await.expect("still served");
+    assert_eq!(soon(far.recv()).await, Ok(ping));
+}
+
 #[tokio::test]
 async fn a_flood_of_half_connections_does_not_keep_peers_out() {
     let office = Office::new("one");
