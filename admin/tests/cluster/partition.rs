@@ -79,6 +79,11 @@ fn writes_on_both_sides_of_a_cut_are_a_split_brain_that_all_see_and_invalidate_h
             },
         );
     }
+    // Alpha steps down by itself; until then it may not be invalidated.
+    lab.wait("alpha is no primary any more", || {
+        let key = format!("resource-{RES}/actual-alpha/is-primary");
+        lab.hosts[0].key(&key).expect("read key").as_deref() == Some("0")
+    });
     lab.ok(0, &["invalidate", RES]);
     lab.wait_up_to_date(0);
     lab.wait_up_to_date(2);

@@ -16,6 +16,8 @@ const SIZE: u64 = 8 << 20;
 const ROOM_MIB: u64 = 320;
 /// 17 MiB for each level.
 const LIMITS: &str = "[limits]\nrequired_free_space_gb = [0.0167, 0.0167, 0.0167, 0.0167]\n";
+/// Of the file that is given up for the key tree when nothing else is left.
+const RESERVE_BYTES: u64 = 8 << 20;
 const KILLS: usize = 6;
 
 /// A small file system; it goes with the value.
@@ -62,8 +64,8 @@ fn write_for(lab: &Lab, writer: &mut Writer, time: Duration) {
     flushed.unwrap_or_else(|e| panic!("the application saw {e}\n{}", lab.logs()));
 }
 
-/// Kills alpha under the writer, starts it again and looks at the device.
-fn kill(lab: &mut Lab, writer: &mut Writer) {
+/// Kills alpha under the writer, starts it again after `meanwhile` and looks at the device.
+fn kill(lab: &mut Lab, writer: &mut Writer, meanwhile: impl FnOnce()) {
     let device = lab.device(0);
     let moment = Duration::from_millis(20 + writer.chance() % 1_500);
     let until = now() + moment + Duration::from_millis(50);
@@ -79,6 +81,7 @@ fn kill(lab: &mut Lab, writer: &mut Writer) {
         killer.join().expect("killer");
     });
     drop(device);
+    meanwhile();
     lab.hosts[0].start().expect("restart");
     let device = lab.device(0);
     let bytes = lab.runtime.block_on(read_all(&device)).expect("read");
@@ -113,7 +116,7 @@ fn a_full_state_directory_never_reaches_the_application() {
     lab.wait("the emergency is seen on beta", || is_emergency(&lab));
     shown_to_people(&lab);
     for _ in 0..KILLS {
-        kill(&mut lab, &mut writer);
+        kill(&mut lab, &mut writer, || {});
     }
     lab.wait("it lasts over all restarts", || is_emergency(&lab));
     write_for(&lab, &mut writer, Duration::from_secs(1));
@@ -153,13 +156,18 @@ fn kills_while_the_directory_fills_up_lose_nothing_that_was_flushed() {
     lab.create_resource();
     for round in 0..KILLS {
         let foreign = lab.hosts[0].dir().join("foreign");
+        let reserve = lab.hosts[0].dir().join("ballast");
+        lab.wait("the reserve for the key tree is there again", || {
+            std::fs::metadata(&reserve).is_ok_and(|file| file.len() == RESERVE_BYTES)
+        });
         write_for(&lab, &mut writer, Duration::from_millis(100));
         let filling = std::thread::spawn({
             let foreign = foreign.clone();
             move || fill(&foreign)
         });
-        kill(&mut lab, &mut writer);
-        filling.join().expect("full");
+        // The file system is full before the restart: whoever goes on filling takes the reserve, too, and no daemon
+        // starts without a free byte.
+        kill(&mut lab, &mut writer, || filling.join().expect("full"));
         std::fs::remove_file(&foreign).expect("room again");
         if round % 2 == 0 {
             // Some rounds begin in the emergency, some when logging has begun again.
