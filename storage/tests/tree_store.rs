@@ -46,7 +46,12 @@ fn sorted(changes: &[(Path, Option<Entry>)]) -> Vec<(Path, Entry)> {
 }
 
 fn open(dir: &FilePath) -> (SledStore, Opened) {
-    SledStore::open(dir, OPTIONS).unwrap()
+    // Threads of a database that was just dropped may hold its lock for a moment.
+    let patient = SledOptions {
+        lock_tries: 100,
+        ..OPTIONS
+    };
+    SledStore::open(dir, patient).unwrap()
 }
 
 fn in_a_store(test: impl FnOnce(&FilePath)) {
