@@ -66,7 +66,7 @@ struct Dispatch {
     /// A host is about to leave: its last words may still be on their way.
     leaving: bool,
     /// Limits in force, bytes per second.
-    rates: BTreeMap<Class, Option<u64>>,
+    rates: BTreeMap<Class, u64>,
 }
 
 impl Dispatch {
@@ -99,11 +99,15 @@ impl Dispatch {
     }
 
     fn limit_traffic(&mut self, tree: &Tree) {
-        for (class, rate) in traffic::limits(tree, &self.hub.here, &self.hub.config) {
-            if self.rates.insert(class, rate) != Some(rate) {
-                tracing::info!(%class, bytes_per_second = rate, "limit of the traffic");
-                self.hub.ports.net.set_rate(class, rate);
+        let limits = traffic::limits(tree, &self.hub.here, &self.hub.config);
+        for (class, rate) in traffic::changes(&mut self.rates, limits) {
+            match rate {
+                Some(rate) => {
+                    tracing::info!(%class, bytes_per_second = rate, "the traffic is limited")
+                }
+                None => tracing::info!(%class, "the limit of the traffic is lifted"),
             }
+            self.hub.ports.net.set_rate(class, rate);
         }
     }
 

@@ -4,6 +4,8 @@
 //! `defaults/log-ratelimit-kb` for all, the same with `sync-`; KiB per second to all peers together, 0 for no limit. The
 //! exchange of keys is never limited.
 
+use std::collections::BTreeMap;
+
 use transport::Class;
 use tree::{Host, Tree};
 
@@ -26,6 +28,24 @@ pub(super) fn limits(tree: &Tree, here: &Host, config: &NodeConfig) -> [(Class, 
         limit(Class::Log, "log-ratelimit-kb", config.log_rate),
         limit(Class::Sync, "sync-ratelimit-kb", config.sync_rate),
     ]
+}
+
+/// Which of the `limits` differ from those `in_force`, which is brought up to date. A class that is not in it has no limit.
+pub(super) fn changes(
+    in_force: &mut BTreeMap<Class, u64>,
+    limits: [(Class, Option<u64>); 2],
+) -> Vec<(Class, Option<u64>)> {
+    let mut changed = Vec::new();
+    for (class, rate) in limits {
+        let before = match rate {
+            Some(rate) => in_force.insert(class, rate),
+            None => in_force.remove(&class),
+        };
+        if before != rate {
+            changed.push((class, rate));
+        }
+    }
+    changed
 }
 
 #[cfg(test)]
@@ -73,5 +93,21 @@ mod tests {
     fn what_is_no_number_changes_nothing() {
         check(&[("defaults/log-ratelimit-kb", "fast")], [Some(7), None]);
         check(&[("defaults/sync-ratelimit-kb", "-1")], [Some(7), None]);
+    }
+
+    #[test]
+    fn a_limit_counts_when_it_is_set_changed_or_lifted() {
+        let mut in_force = BTreeMap::new();
+        let mut changed =
+            |log, sync| changes(&mut in_force, [(Class::Log, log), (Class::Sync, sync)]);
+        assert_eq!(changed(None, None), []);
+        assert_eq!(changed(Some(7), None), [(Class::Log, Some(7))]);
+        assert_eq!(changed(Some(7), None), []);
+        assert_eq!(
+            changed(Some(8), Some(1)),
+            [(Class::Log, Some(8)), (Class::Sync, Some(1))]
+        );
+        assert_eq!(changed(None, Some(1)), [(Class::Log, None)]);
+        assert_eq!(changed(None, Some(1)), []);
     }
 }
