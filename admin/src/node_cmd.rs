@@ -3,7 +3,7 @@
 //! What it logs goes to stderr; `MARS_LOG` selects how much (`info` by default, syntax of `tracing`
 //! filters, `MARS_LOG=debug` or `MARS_LOG=node=debug,warn`).
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write as _};
 use std::path::Path;
 use std::process::ExitCode;
 
@@ -22,11 +22,14 @@ pub fn run(dir: &Path, args: NodeArgs) -> ExitCode {
         .with_env_filter(filter)
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
+        // They would go to stderr, too, by a macro that panics when that is full.
+        .log_internal_errors(false)
         .init();
     match start(dir, args) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("mars node: {error:#}");
+            // Nowhere else to say it.
+            let _ = writeln!(std::io::stderr(), "mars node: {error:#}");
             ExitCode::from(2)
         }
     }

@@ -252,12 +252,7 @@ fn make_dir(dir: &FilePath) -> Result<std::path::PathBuf, Refusal> {
 }
 
 fn open_store(layout: &Layout) -> Result<SledStore, Refusal> {
-    // The ballast against a full disk is made by the daemon.
-    let options = SledOptions {
-        ballast_bytes: 0,
-        ..SledOptions::default()
-    };
-    let (store, _) = SledStore::open(&layout.tree(), options).map_err(sentence)?;
+    let (store, _) = SledStore::open(&layout.tree(), SledOptions::default()).map_err(sentence)?;
     Ok(store)
 }
 

@@ -12,7 +12,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use certs::pki_dir::Member;
 use certs::{Identity, PkiDir};
-use storage::{Fs, Layout, Opened, RealFs, SledOptions, SledStore, StoreError};
+use storage::{Fs, Layout, Opened, RealFs, Reserve, SledOptions, SledStore, StoreError};
 use tokio::sync::Notify;
 use transport::join::JoinDesk;
 use transport::quic::{NetConfig, QuicNet};
@@ -23,13 +23,14 @@ use crate::control::Daemon;
 use crate::export::{Exports, Listening, NbdServer, NbdTls, TcpSafety};
 use crate::joining::TreeMembership;
 use crate::keys::reopen::{Opener, ReopeningStore};
-use crate::node::{Node, Parts, ballast};
+use crate::node::{Node, Parts};
 use crate::ports::{BoxFuture, Clock, Keys, Lane, Ports, blocking};
 use crate::real::chance::RealChance;
 use crate::real::clock::RealClock;
 use crate::real::control_socket::ControlSocket;
 use crate::real::exec::RealExec;
 use crate::real::host_lock::HostLock;
+use crate::real::panics;
 use crate::real::signals::{self, StopSignals};
 
 /// Clients of the devices have so long to leave when the daemon stops.
@@ -43,6 +44,7 @@ const CERTIFICATE_CHECK_EVERY: Duration = Duration::from_secs(3600);
 /// # Errors
 /// Why it could not start, as a chain of sentences.
 pub async fn run(config: Config) -> anyhow::Result<()> {
+    panics::end_the_process();
     let mut signals = StopSignals::catch().context("cannot catch signals")?;
     let running = Running::start(&config).await?;
     announce(&running)?;
@@ -108,7 +110,7 @@ async fn start_node(
     ports: &Ports,
 ) -> anyhow::Result<Node> {
     let (at, fs) = (layout.clone(), ports.fs.clone());
-    let open = move || open_store(&at, &*fs);
+    let open = move || open_store(&at, fs);
     let (store, opened) = blocking(&*ports.exec, &Lane::Tree, open)
         .await
         .context("the key tree was not opened")?
@@ -137,20 +139,11 @@ async fn start_node(
     Ok(Node::start(parts).await?)
 }
 
-/// Opens the store of the key tree; on a full file system, with the space of the ballast.
-fn open_store(layout: &Layout, fs: &dyn Fs) -> Result<(SledStore, Opened), StoreError> {
+/// Opens the store of the key tree; on a full file system, with the space of the reserve.
+fn open_store(layout: &Layout, fs: Arc<dyn Fs>) -> Result<(SledStore, Opened), StoreError> {
     let dir: PathBuf = layout.tree();
-    match SledStore::open(&dir, SledOptions::default()) {
-        Err(StoreError::Full { path }) => {
-            let released = ballast::release(fs, layout.dir()).unwrap_or(false);
-            if !released {
-                return Err(StoreError::Full { path });
-            }
-            tracing::warn!("no space left; the reserve for the key tree is used now");
-            SledStore::open(&dir, SledOptions::default())
-        }
-        opened => opened,
-    }
+    let is_full = |error: &StoreError| matches!(error, StoreError::Full { .. });
+    Reserve::new(fs, layout.dir()).spend(is_full, || SledStore::open(&dir, SledOptions::default()))
 }
 
 /// Opens the store of the key tree again after it has failed.

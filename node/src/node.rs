@@ -4,7 +4,6 @@
 //! ones; dropping it is a crash. It keeps the key service, the gossip, a main loop for every
 //! resource this host is a member of, and answers the bulk channels of its peers.
 
-pub mod ballast;
 mod dispatch;
 mod host_loop;
 mod traffic;
@@ -15,7 +14,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use storage::Layout;
+use storage::{Layout, Reserve};
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use transport::Class;
@@ -74,6 +73,8 @@ pub struct Hub {
     pub(crate) facts: watch::Sender<Facts>,
     /// Rung when a sign of life is wanted at once.
     pub(crate) poked: Arc<Notify>,
+    /// Space for the key tree when nothing else is left.
+    pub(crate) reserve: Arc<Reserve>,
     units: Mutex<BTreeMap<Resource, Unit>>,
     /// Resources that sync to this host now.
     syncing: Arc<Mutex<BTreeSet<Resource>>>,
@@ -92,8 +93,11 @@ impl Node {
     /// # Errors
     /// [`OpenError`] when the key tree cannot be loaded.
     pub async fn start(parts: Parts) -> Result<Node, OpenError> {
+        let fs = parts.ports.fs.clone();
+        let reserve = Arc::new(Reserve::new(fs, parts.layout.dir()));
         let storage = Storage {
             store: parts.store,
+            reserve: reserve.clone(),
             lease: parts.layout.clock_lease(),
             horizons: parts.layout.horizons(),
         };
@@ -123,6 +127,7 @@ impl Node {
             exports: parts.exports,
             facts: watch::Sender::default(),
             poked,
+            reserve,
             units: Mutex::default(),
             syncing: Arc::default(),
         });

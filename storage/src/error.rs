@@ -337,8 +337,10 @@ pub enum StoreError {
         /// Directory of the store.
         path: PathBuf,
     },
-    /// The file system is full. The ballast was given back; only deleting keys and logs helps now.
-    #[error("{path}: no space left for the tree store")]
+    /// The file system is full. Nothing was given up; a [`Reserve`](crate::Reserve) may help, or deleting logs.
+    #[error(
+        "{path}: no space left for the tree store; a few MiB in its file system are enough to start"
+    )]
     Full {
         /// Directory of the store.
         path: PathBuf,

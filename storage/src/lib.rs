@@ -17,6 +17,7 @@ pub mod error;
 pub mod io;
 pub mod layout;
 pub mod log;
+pub mod reserve;
 pub mod small_file;
 pub mod space;
 pub mod tree_store;
@@ -34,9 +35,12 @@ pub use log::{
     LogIdentity, LogReader, LogWriter, NewRecord, Record, Recovered, ZeroAhead, recover,
 };
 pub use real_fs::RealFs;
+pub use reserve::Reserve;
 pub use small_file::{read_small, remove_small, write_small};
 pub use space::{Space, SpaceGauge, SpaceLimits};
-pub use tree_store::{MemMedium, MemStore, Opened, SledOptions, SledStore, TreeStore};
+pub use tree_store::{
+    MemMedium, MemStore, Opened, SledOptions, SledStore, TreeStore, panic_is_expected,
+};
 pub use write_buffer::{DiskOp, Source, Unit, WriteBuffer};
 
 /// Whether an error of the operating system says that there was no space, on the medium or in a

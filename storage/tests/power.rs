@@ -16,9 +16,10 @@ use std::fs;
 use std::io::{BufRead, BufReader, Write};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
-use storage::{Opened, SledOptions, SledStore, StoreError, TreeStore};
+use storage::{Fs as _, Opened, RealFs, Reserve, SledOptions, SledStore, StoreError, TreeStore};
 use tree::{Entry, Host, Issue, Stamp, Value};
 
 const ROUNDS: u64 = 20;
@@ -27,7 +28,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 /// Tells a child what to do and where.
 const JOB: &str = "MARS_TEST_STORE_JOB";
 const DIR: &str = "MARS_TEST_STORE_DIR";
-const BALLAST: &str = "MARS_TEST_STORE_BALLAST";
+const RESERVE: &str = "MARS_TEST_STORE_RESERVE";
 /// Keys that every commit sets to the same value.
 const TOGETHER: u64 = 9;
 
@@ -66,12 +67,12 @@ fn nothing_acknowledged_is_lost_and_every_start_succeeds_after_the_disk_was_full
     };
     for round in 0..ROUNDS {
         // Every other round there is nothing to give up.
-        let ballast = [4 << 20, 0][round as usize % 2];
+        let reserve = [4 << 20, 0][round as usize % 2];
         let image = dir.path().join("disk.img");
         fs::File::create(&image).unwrap().set_len(40 << 20).unwrap();
         let mount = Mount::new(&image, dir.path().join("mnt"), true);
         let tree = mount.at.join("tree");
-        let mut child = StoreChild::start("write", &tree, ballast);
+        let mut child = StoreChild::start("write", &tree, reserve);
         child.number("loaded");
         for _ in 0..20 {
             child.number("ack");
@@ -80,10 +81,14 @@ fn nothing_acknowledged_is_lost_and_every_start_succeeds_after_the_disk_was_full
         fill_up(&filler, round * 4096);
         let acknowledged = child.last_before_full();
         drop(child);
-        // While it is full: it opens, in the space of the ballast, or says that it is full. Nothing
-        // else.
-        let mut child = StoreChild::start("look", &tree, ballast);
-        if let Some(found) = child.number_or_full("loaded") {
+        // While it is full: with a reserve it opens, without one it says that it is full. Nothing else.
+        let mut child = StoreChild::start("look", &tree, reserve);
+        let found = child.number_or_full("loaded");
+        assert!(
+            found.is_some() || reserve == 0,
+            "round {round}: not even with a reserve"
+        );
+        if let Some(found) = found {
             assert!(
                 found >= acknowledged,
                 "round {round}: {acknowledged} acknowledged, {found} found"
@@ -91,7 +96,7 @@ fn nothing_acknowledged_is_lost_and_every_start_succeeds_after_the_disk_was_full
         }
         drop(child);
         fs::remove_file(&filler).unwrap();
-        let mut child = StoreChild::start("write", &tree, ballast);
+        let mut child = StoreChild::start("write", &tree, reserve);
         let found = child.number("loaded");
         assert!(
             found >= acknowledged,
@@ -109,16 +114,21 @@ fn child_process() {
     };
     let options = SledOptions {
         cache_bytes: 4 << 20,
-        ballast_bytes: std::env::var(BALLAST).unwrap().parse().unwrap(),
         lock_tries: 20,
     };
-    let (mut store, opened) = match SledStore::open(Path::new(&dir), options) {
+    let dir = Path::new(&dir);
+    let reserve = Reserve::new(Arc::new(RealFs), dir.parent().unwrap());
+    let is_full = |e: &StoreError| matches!(e, StoreError::Full { .. });
+    let (mut store, opened) = match reserve.spend(is_full, || SledStore::open(dir, options)) {
         Ok(opened) => opened,
         Err(e) => return report_failure(&e),
     };
     assert!(!matches!(opened, Opened::Incomplete { .. }), "{opened:?}");
     assert_eq!(store.must_resync(), None);
     let found = check_contents(store.load().unwrap());
+    let wanted: u64 = std::env::var(RESERVE).unwrap().parse().unwrap();
+    let free = || RealFs.free_space(dir).unwrap().free;
+    while job != "look" && reserve.grow(2 * wanted, free()).unwrap() {}
     say(&format!("loaded {found}"));
     if job == "look" {
         return;
@@ -364,13 +374,13 @@ struct StoreChild {
 }
 
 impl StoreChild {
-    fn start(job: &str, dir: &Path, ballast: u64) -> StoreChild {
+    fn start(job: &str, dir: &Path, reserve: u64) -> StoreChild {
         let mut command = Command::new(std::env::current_exe().unwrap());
         command
             .args(["--exact", "child_process", "--nocapture"])
             .env(JOB, job)
             .env(DIR, dir)
-            .env(BALLAST, ballast.to_string());
+            .env(RESERVE, reserve.to_string());
         let mut child = command
             .stdin(Stdio::null())
             .stdout(Stdio::piped())

@@ -9,7 +9,6 @@ use tree::{Entry, Host, Issue, Path, Stamp, Value};
 
 const OPTIONS: SledOptions = SledOptions {
     cache_bytes: 4 << 20,
-    ballast_bytes: 1 << 20,
     lock_tries: 0,
 };
 
@@ -188,15 +187,6 @@ fn a_database_that_cannot_be_read_is_moved_aside_and_the_node_must_resync() {
             (Opened::Good, sorted(&entries(3)))
         );
         assert!(store.must_resync().is_some());
-    });
-}
-
-#[test]
-fn the_ballast_lies_beside_the_database() {
-    in_a_store(|dir| {
-        let _store = open(dir);
-        let ballast = fs::metadata(dir.with_extension("ballast")).unwrap();
-        assert_eq!(ballast.len(), OPTIONS.ballast_bytes);
     });
 }
 

@@ -150,11 +150,12 @@ impl Host {
                 Ok(line) if line.starts_with("ready ") => return Ok(()),
                 Ok(_) => {}
                 Err(_) => {
-                    bail!(
-                        "daemon of {} did not become ready\n{}",
-                        self.name,
-                        self.log_tail()
-                    )
+                    let ended = self.daemon.as_mut().map(Child::try_wait);
+                    let how = match ended {
+                        Some(Ok(Some(status))) => format!("ended before it was ready: {status}"),
+                        _ => format!("did not become ready within {READY_WITHIN:?}"),
+                    };
+                    bail!("daemon of {} {how}\n{}", self.name, self.log_tail())
                 }
             }
         }

@@ -8,6 +8,7 @@ use admin::nbd::NbdClient;
 
 use crate::proxy::Proxies;
 use crate::space::SmallFs;
+use crate::writer::answered;
 
 /// The resource of all tests.
 pub const RES: &str = "data";
@@ -190,10 +191,9 @@ impl Lab {
     pub fn device(&self, i: usize) -> NbdClient {
         let started = now();
         loop {
-            match self
-                .runtime
-                .block_on(NbdClient::connect(&self.hosts[i].nbd_socket(), RES))
-            {
+            let socket = self.hosts[i].nbd_socket();
+            let connecting = async { answered(NbdClient::connect(&socket, RES)).await };
+            match self.runtime.block_on(connecting) {
                 Ok(device) => return device,
                 Err(e) => assert!(
                     started.elapsed() < SETTLE,

@@ -16,7 +16,7 @@ const SIZE: u64 = 8 << 20;
 const ROOM_MIB: u64 = 320;
 /// 17 MiB for each level.
 const LIMITS: &str = "[limits]\nrequired_free_space_gb = [0.0167, 0.0167, 0.0167, 0.0167]\n";
-/// Of the file that is given up for the key tree when nothing else is left.
+/// Of the file that is given back for the key tree when nothing else is left: half of a level, in whole MiB.
 const RESERVE_BYTES: u64 = 8 << 20;
 const KILLS: usize = 6;
 
@@ -146,6 +146,53 @@ fn shown_to_people(lab: &Lab) {
     assert!(message.contains("logging has ceased"), "{message}");
 }
 
+/// Waits until the reserve for the key tree has its full size again.
+fn wait_reserve(lab: &Lab) {
+    let reserve = lab.hosts[0].dir().join("ballast");
+    lab.wait("the reserve for the key tree is there again", || {
+        std::fs::metadata(&reserve).is_ok_and(|file| file.len() == RESERVE_BYTES)
+    });
+}
+
+#[test]
+fn a_start_on_a_full_file_system_uses_the_reserve_and_without_one_never_hangs() {
+    let Some(mut lab) = Lab::cramped(&["alpha"], SIZE, ROOM_MIB, LIMITS) else {
+        eprintln!("skipped: no file system can be mounted here");
+        return;
+    };
+    wait_reserve(&lab);
+    lab.hosts[0].kill().expect("kill");
+    let dir = lab.hosts[0].dir().to_owned();
+    let foreign = dir.join("foreign");
+    fill(&foreign);
+    lab.hosts[0]
+        .start()
+        .expect("a start in the space of the reserve");
+    let left = std::fs::metadata(dir.join("ballast"))
+        .expect("reserve")
+        .len();
+    assert!(left < RESERVE_BYTES, "the reserve was used");
+    lab.hosts[0].kill().expect("kill");
+
+    // Somebody takes that, too.
+    std::fs::remove_file(dir.join("ballast")).expect("reserve");
+    fill(&dir.join("more"));
+    // What the database needs depends on where it was interrupted: it opens all the same, or it is refused at once.
+    if let Err(error) = lab.hosts[0].start() {
+        let text = format!("{error:#}");
+        assert!(
+            text.contains("ended before it was ready: exit status: 2"),
+            "{text}"
+        );
+    }
+    lab.hosts[0].kill().expect("kill");
+
+    std::fs::remove_file(&foreign).expect("room again");
+    lab.hosts[0].start().expect("nothing was given up");
+    let uuid = lab.hosts[0].key("uuid").expect("the daemon answers");
+    assert!(uuid.is_some(), "the key tree is still there");
+}
+
 #[test]
 fn kills_while_the_directory_fills_up_lose_nothing_that_was_flushed() {
     let mut writer = Writer::new(SIZE, 0x6b69_6c6c_2121);
@@ -156,17 +203,13 @@ fn kills_while_the_directory_fills_up_lose_nothing_that_was_flushed() {
     lab.create_resource();
     for round in 0..KILLS {
         let foreign = lab.hosts[0].dir().join("foreign");
-        let reserve = lab.hosts[0].dir().join("ballast");
-        lab.wait("the reserve for the key tree is there again", || {
-            std::fs::metadata(&reserve).is_ok_and(|file| file.len() == RESERVE_BYTES)
-        });
+        wait_reserve(&lab);
         write_for(&lab, &mut writer, Duration::from_millis(100));
         let filling = std::thread::spawn({
             let foreign = foreign.clone();
             move || fill(&foreign)
         });
-        // The file system is full before the restart: whoever goes on filling takes the reserve, too, and no daemon
-        // starts without a free byte.
+        // The file system is full before the restart: no daemon starts without a free byte.
         kill(&mut lab, &mut writer, || filling.join().expect("full"));
         std::fs::remove_file(&foreign).expect("room again");
         if round % 2 == 0 {

@@ -2,7 +2,12 @@
 //! device must show exactly the writes up to some number, and that number must not be smaller than
 //! what was acknowledged before a completed FLUSH (or with FUA).
 
+use std::time::Duration;
+
 use admin::nbd::{NbdClient, NbdError};
+
+/// Every request is answered within this time, also on a loaded machine.
+const ANSWER_WITHIN: Duration = Duration::from_secs(90);
 
 /// Every write fills one block.
 pub const BLOCK: usize = 4096;
@@ -51,13 +56,12 @@ impl Writer {
         while more(self.count()) {
             let (block, choice) = self.draw();
             let number = self.count();
-            device
-                .write((block * BLOCK) as u64, &content(number), choice == 0)
-                .await?;
+            let at = (block * BLOCK) as u64;
+            answered(device.write(at, &content(number), choice == 0)).await?;
             if choice == 0 {
                 self.durable = number;
             } else if choice < 3 {
-                device.flush().await?;
+                answered(device.flush()).await?;
                 self.durable = number;
             }
         }
@@ -81,7 +85,7 @@ impl Writer {
 
     /// Flushes: everything written must survive from now on.
     pub async fn flush(&mut self, device: &NbdClient) -> Result<(), NbdError> {
-        device.flush().await?;
+        answered(device.flush()).await?;
         self.durable = self.count();
         Ok(())
     }
@@ -119,6 +123,14 @@ impl Writer {
     }
 }
 
+/// The answer to a request; a device that does not answer at all is a failure of its own.
+pub async fn answered<T>(
+    request: impl Future<Output = Result<T, NbdError>>,
+) -> Result<T, NbdError> {
+    let answer = tokio::time::timeout(ANSWER_WITHIN, request).await;
+    answer.unwrap_or_else(|_| panic!("no answer from the device within {ANSWER_WITHIN:?}"))
+}
+
 fn content(number: usize) -> Vec<u8> {
     let mut block = vec![0; BLOCK];
     for (i, word) in block.chunks_exact_mut(8).enumerate() {
@@ -143,7 +155,8 @@ pub async fn read_all(device: &NbdClient) -> Result<Vec<u8>, NbdError> {
     let mut bytes = Vec::with_capacity(device.size() as usize);
     while (bytes.len() as u64) < device.size() {
         let len = (device.size() - bytes.len() as u64).min(1 << 20);
-        bytes.extend_from_slice(&device.read(bytes.len() as u64, len as u32).await?);
+        let read = device.read(bytes.len() as u64, len as u32);
+        bytes.extend_from_slice(&answered(read).await?);
     }
     Ok(bytes)
 }

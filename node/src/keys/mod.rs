@@ -40,6 +40,8 @@ const CHANGES_KEPT_MAX: usize = 65536;
 pub struct Storage {
     /// The store of the entries.
     pub store: Box<dyn storage::TreeStore>,
+    /// Space that is given back when something cannot be stored.
+    pub reserve: Arc<storage::Reserve>,
     /// Small file with the clock lease.
     pub lease: PathBuf,
     /// Small file with the horizons.

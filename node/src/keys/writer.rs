@@ -87,6 +87,7 @@ pub(super) struct Task {
     generation: watch::Sender<u64>,
     pushed: watch::Sender<u64>,
     store: Store,
+    reserve: Arc<storage::Reserve>,
     lease: PathBuf,
     horizons: PathBuf,
     /// Visible but not yet stored, and since when (monotonic time).
@@ -111,6 +112,7 @@ impl Task {
             generation: service.generation.clone(),
             pushed: service.pushed.clone(),
             store: Arc::new(Mutex::new(storage.store)),
+            reserve: storage.reserve,
             lease: storage.lease,
             horizons: storage.horizons,
             unsaved: ToStore::new(),

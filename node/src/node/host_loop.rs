@@ -5,12 +5,11 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use storage::io::FreeSpace;
 use storage::{SpaceGauge, SpaceLimits};
 use tree::view::{ClusterView, ResourceView};
 use tree::{Host, Key, Tree, key, ns_to_text};
 
-use super::{Hub, ballast, dispatch};
+use super::{Hub, dispatch};
 use crate::facts::SpaceFacts;
 use crate::plan::report;
 use crate::ports::{Keys, Lane, blocking};
@@ -121,7 +120,7 @@ async fn space(hub: &Hub, gauge: &mut SpaceGauge) -> Option<SpaceFacts> {
     match asked {
         Ok(space) => {
             let level = gauge.look(space.free, 0).level();
-            keep_ballast(hub, gauge.limits().jammed, space).await;
+            grow_reserve(hub, gauge.limits().jammed, space.free).await;
             let reserve = gauge.limits().sum();
             Some(SpaceFacts {
                 level,
@@ -136,10 +135,10 @@ async fn space(hub: &Hub, gauge: &mut SpaceGauge) -> Option<SpaceFacts> {
     }
 }
 
-async fn keep_ballast(hub: &Hub, jammed: u64, space: FreeSpace) {
-    let (fs, dir) = (hub.ports.fs.clone(), hub.layout.dir().to_owned());
-    let keep = move || ballast::keep(&*fs, &dir, jammed, space);
-    if let Some(Err(error)) = blocking(&*hub.ports.exec, &Lane::Misc, keep).await {
+async fn grow_reserve(hub: &Hub, jammed: u64, free: u64) {
+    let reserve = hub.reserve.clone();
+    let grow = move || reserve.grow(jammed, free);
+    if let Some(Err(error)) = blocking(&*hub.ports.exec, &Lane::Misc, grow).await {
         tracing::warn!(%error, "no reserve for the key tree");
     }
 }

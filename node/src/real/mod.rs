@@ -7,4 +7,5 @@ pub mod control_socket;
 pub mod exec;
 pub mod host_lock;
 pub mod own_thread;
+pub mod panics;
 pub mod signals;

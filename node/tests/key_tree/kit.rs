@@ -9,7 +9,7 @@ use node::gossip_loop::Gossip;
 use node::keys::{KeyService, Storage};
 use node::ports::{BoxFuture, Chance, Clock, Ports};
 use node::real::exec::RealExec;
-use storage::{MemMedium, RealFs};
+use storage::{MemMedium, RealFs, Reserve};
 use tempfile::TempDir;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinSet;
@@ -144,6 +144,7 @@ impl Machine {
         };
         let stored = Storage {
             store: Box::new(medium.store()),
+            reserve: Arc::new(Reserve::new(ports.fs.clone(), dir.path())),
             lease: dir.path().join("lease"),
             horizons: dir.path().join("horizons"),
         };

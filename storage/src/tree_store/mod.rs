@@ -9,7 +9,7 @@ mod sled_store;
 mod stored;
 
 pub use mem::{MemMedium, MemStore};
-pub use sled_store::{Opened, SledOptions, SledStore};
+pub use sled_store::{Opened, SledOptions, SledStore, panic_is_expected};
 
 use crate::error::StoreError;
 use tree::{Entry, Path};

@@ -5,16 +5,18 @@
 //! - Opening may panic, and may fail for good after the disk was full: it runs in a thread of its
 //!   own; on failure first the snapshots are moved aside (sled rebuilds them from its log), then
 //!   the whole directory, and then the node must resync.
-//! - On a full disk it cannot even be opened: a ballast file is kept and given back then.
+//! - On a full disk it cannot even be opened: nothing is given up then, and the caller may try again with more room
+//!   ([`crate::Reserve`]).
 //! - Every value carries a checksum over its path and contents, looked at when loading.
 
 use super::TreeStore;
 use super::stored::{decode, encode};
 use crate::error::StoreError;
-use crate::io::{Fs, OpenHow, write_at};
+use crate::io::Fs;
 use crate::real_fs::RealFs;
 use crate::small_file::{read_small, remove_small, write_small};
 use rustix::io::Errno;
+use std::cell::Cell;
 use std::fs::File;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -26,6 +28,9 @@ use tree::{Entry, Path};
 /// A start that takes longer than this counts as failed. A million keys take ten seconds.
 const OPEN_SECONDS_MAX: u64 = 120;
 
+/// With less space than this no failure to open proves that something is damaged.
+const OPEN_FREE_BYTES_MIN: u64 = 2 << 20;
+
 /// Text by which sled says that another process holds its lock.
 const LOCKED_TEXT: &str = "could not acquire lock";
 
@@ -34,8 +39,6 @@ const LOCKED_TEXT: &str = "could not acquire lock";
 pub struct SledOptions {
     /// Memory for sled's own cache, in bytes.
     pub cache_bytes: u64,
-    /// Size of the file that is given up when the disk is full; 0 for none.
-    pub ballast_bytes: u64,
     /// How often to try again, every 100 ms, while another process still has the database: the
     /// predecessor may be about to end.
     pub lock_tries: u32,
@@ -45,7 +48,6 @@ impl Default for SledOptions {
     fn default() -> SledOptions {
         SledOptions {
             cache_bytes: 64 << 20,
-            ballast_bytes: 64 << 20,
             lock_tries: 50,
         }
     }
@@ -100,31 +102,30 @@ impl SledStore {
         };
         let opened = store.open_somehow()?;
         store.must_resync = store.read_marker()?;
-        store.keep_ballast();
         Ok((store, opened))
     }
 
-    /// From gentle to rough: as it is, without ballast, without snapshots, anew.
+    /// From gentle to rough: as it is, without snapshots, anew. Lack of space is no reason to be rough.
     fn open_somehow(&mut self) -> Result<Opened, StoreError> {
         let reason = match self.try_open() {
-            Err(e @ (StoreError::Locked { .. } | StoreError::Io { .. })) => return Err(e),
+            Err(
+                e @ (StoreError::Locked { .. } | StoreError::Io { .. } | StoreError::Full { .. }),
+            ) => {
+                return Err(e);
+            }
             Err(e) if !self.dir.is_dir() => return Err(e),
             Err(e) => e.to_string(),
             opened => return opened,
         };
-        self.give_up_ballast();
-        if let Ok(opened) = self.try_open() {
-            return Ok(opened);
-        }
-        if self.move_snapshots_aside()?
-            && let Ok(opened) = self.try_open()
-        {
-            return Ok(match opened {
-                Opened::Good => Opened::SnapshotsDropped { reason },
-                other => other,
-            });
-        }
         self.must_have_space()?;
+        if self.move_snapshots_aside()? {
+            match self.try_open() {
+                Ok(Opened::Good) => return Ok(Opened::SnapshotsDropped { reason }),
+                Err(e @ StoreError::Full { .. }) => return Err(e),
+                Ok(other) => return Ok(other),
+                Err(_) => {}
+            }
+        }
         // The marker comes first: a crash from here on must not look like a new node.
         let reason = format!("{reason}; begun anew");
         self.remember_resync(&reason)?;
@@ -187,9 +188,6 @@ impl SledStore {
         if let Err(e) = &written {
             self.failed = e.to_string();
             self.close();
-            if matches!(e, StoreError::Full { .. }) {
-                self.give_up_ballast();
-            }
         }
         written
     }
@@ -197,7 +195,8 @@ impl SledStore {
     /// Sled flushes when it is dropped, and may panic over that.
     fn close(&mut self) {
         let open = self.open.take();
-        if catch_unwind(AssertUnwindSafe(|| drop(open))).is_err() {
+        let closing = AssertUnwindSafe(|| drop(open));
+        if expecting_panics(|| catch_unwind(closing)).is_err() {
             tracing::warn!(dir = %self.dir.display(), "tree database not closed cleanly");
         }
     }
@@ -236,48 +235,14 @@ impl SledStore {
 
     /// A full disk explains every failure: then nothing is damaged, and nothing may be given up.
     fn must_have_space(&self) -> Result<(), StoreError> {
-        let needed = (1 << 20).max(self.options.ballast_bytes / 8);
         let space = RealFs
             .free_space(&self.dir)
             .map_err(|e| refused(&self.dir, "asking for space", e))?;
-        match space.free < needed {
+        match space.free < OPEN_FREE_BYTES_MIN {
             true => Err(StoreError::Full {
                 path: self.dir.clone(),
             }),
             false => Ok(()),
-        }
-    }
-
-    /// Written once there is four times its size of space, so that it never is the reason for a
-    /// full disk.
-    fn keep_ballast(&self) {
-        let path = self.beside("ballast");
-        let want = self.options.ballast_bytes;
-        let enough = RealFs
-            .free_space(&self.dir)
-            .is_ok_and(|space| space.free / 4 > want);
-        let present = RealFs.len_of(&path).is_ok_and(|len| len == Some(want));
-        if want == 0 || present || !enough {
-            return;
-        }
-        let written = RealFs.open(&path, OpenHow::CreateOrOpen).and_then(|file| {
-            let chunk = vec![0xba; 1 << 20];
-            let mut at = 0;
-            while at < want {
-                let n = (want - at).min(chunk.len() as u64);
-                write_at(&*file, &chunk[..n as usize], at)?;
-                at += n;
-            }
-            file.flush()
-        });
-        if written.is_err() {
-            self.give_up_ballast();
-        }
-    }
-
-    fn give_up_ballast(&self) {
-        if let Err(e) = remove_small(&RealFs, &self.beside("ballast")) {
-            tracing::warn!(dir = %self.dir.display(), error = %e, "ballast not removed");
         }
     }
 
@@ -373,13 +338,30 @@ fn open_guarded(dir: &FilePath, cache_bytes: u64) -> Result<Open, StoreError> {
     Ok(Open { db, file })
 }
 
+thread_local! {
+    static PANIC_IS_EXPECTED: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether a panic of this thread, now, would become an error: the database below is known for them.
+pub fn panic_is_expected() -> bool {
+    PANIC_IS_EXPECTED.get()
+}
+
+fn expecting_panics<T>(job: impl FnOnce() -> T) -> T {
+    let before = PANIC_IS_EXPECTED.replace(true);
+    let done = job();
+    PANIC_IS_EXPECTED.set(before);
+    done
+}
+
 /// Runs something that may panic; the panic becomes an error.
 fn guarded<T>(
     dir: &FilePath,
     doing: &'static str,
     job: impl FnOnce() -> Result<T, StoreError>,
 ) -> Result<T, StoreError> {
-    catch_unwind(AssertUnwindSafe(job)).unwrap_or_else(|panic| {
+    let caught = expecting_panics(|| catch_unwind(AssertUnwindSafe(job)));
+    caught.unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
         let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
         let reason = format!("panic: {}", text.as_deref().unwrap_or("without text"));

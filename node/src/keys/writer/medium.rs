@@ -5,6 +5,7 @@
 
 use std::path::PathBuf;
 
+use storage::StoreError;
 use tree::{Entry, Path, Replacement};
 
 use super::{HORIZONS_STORED_EVERY, Prepared, Task, ToStore};
@@ -65,10 +66,11 @@ impl Task {
         }
         let store = self.store.clone();
         let batch: Vec<(Path, Option<Entry>)> = all.into_iter().collect();
+        let reserve = self.reserve.clone();
         let write = move || {
-            store
-                .lock()
-                .commit(&batch)
+            let is_full = |error: &StoreError| matches!(error, StoreError::Full { .. });
+            reserve
+                .spend(is_full, || store.lock().commit(&batch))
                 .map_err(|error| error.to_string())
         };
         blocking(&*self.ports.exec, &Lane::Tree, write)
@@ -175,9 +177,12 @@ impl Task {
     }
 
     async fn write_small(&self, path: PathBuf, bytes: Vec<u8>) -> Result<(), KeysError> {
-        let fs = self.ports.fs.clone();
+        let (fs, reserve) = (self.ports.fs.clone(), self.reserve.clone());
         let write = move || {
-            storage::write_small(&*fs, &path, &bytes)
+            reserve
+                .spend(storage::is_no_space, || {
+                    storage::write_small(&*fs, &path, &bytes)
+                })
                 .map_err(|error| KeysError::Store(format!("{}: {error}", path.display())))
         };
         blocking(&*self.ports.exec, &Lane::Tree, write)
