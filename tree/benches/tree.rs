@@ -3,6 +3,7 @@
 use std::hint::black_box;
 
 use criterion::{BatchSize, BenchmarkId, Criterion, criterion_group, criterion_main};
+use tree::knowledge::Saved;
 use tree::{Entry, Host, Issue, Knowledge, Path, Stamp, Tree, Value};
 
 fn host(name: &str) -> Host {
@@ -85,5 +86,26 @@ fn delta(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, merge, digest, delta);
+fn restore(c: &mut Criterion) {
+    let mut group = c.benchmark_group("what a host knows after a start with");
+    group.sample_size(10);
+    let me = host("alpha");
+    for count in [1_000, 100_000, 1_000_000] {
+        let entries: Vec<(Path, Entry)> = (0..count).map(|nr| pair(nr, &host("alpha"))).collect();
+        group.bench_with_input(
+            BenchmarkId::from_parameter(count),
+            &entries,
+            |b, entries| {
+                b.iter_batched(
+                    || entries.clone(),
+                    |entries| black_box(Knowledge::restored(&me, entries, Saved::default(), 1)),
+                    BatchSize::PerIteration,
+                );
+            },
+        );
+    }
+    group.finish();
+}
+
+criterion_group!(benches, merge, digest, delta, restore);
 criterion_main!(benches);

@@ -10,6 +10,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
+use std::sync::OnceLock;
 
 use serde::{Deserialize, Serialize};
 
@@ -48,7 +49,8 @@ pub struct Knowledge {
     /// Writer → issue number → path, newest issue of each path only.
     issues: BTreeMap<Host, BTreeMap<u64, Path>>,
     tombstones: BTreeSet<Path>,
-    trie: Trie,
+    /// Made when somebody asks for it first, which few hosts ever do; kept up to date from then on.
+    trie: OnceLock<Trie>,
 }
 
 /// What arrived, sorted: the caller makes `entries` durable and then calls [`Knowledge::apply`].
@@ -104,12 +106,12 @@ impl Knowledge {
             incomplete: false,
             issues: BTreeMap::new(),
             tombstones: BTreeSet::new(),
-            trie: Trie::default(),
+            trie: OnceLock::new(),
         }
     }
 
-    /// What a host knows after a start: the stored entries, the horizons, and its stored clock lease in
-    /// nanoseconds. All issue numbers up to the lease count as used: a lazy entry that was pushed and then
+    /// What a host knows after a start: the stored entries, best in the order of their paths, the horizons, and its
+    /// stored clock lease in nanoseconds. All issue numbers up to the lease count as used: a lazy entry that was pushed and then
     /// lost in a crash comes back through the digest trie.
     pub fn restored(
         me: &Host,
@@ -120,10 +122,11 @@ impl Knowledge {
         let mut knowledge = Knowledge::new(me);
         knowledge.seen = saved.seen;
         knowledge.floor = saved.floor;
-        for (path, mut entry) in entries {
-            knowledge.share_names(&mut entry);
-            knowledge.tree.merge(path, entry);
+        let mut entries: Vec<(Path, Entry)> = entries.into_iter().collect();
+        for (_, entry) in &mut entries {
+            knowledge.share_names(entry);
         }
+        knowledge.tree = Tree::of(entries);
         knowledge.build_indexes();
         let own = knowledge.issues.get(me).and_then(BTreeMap::last_key_value);
         knowledge.last_issued = own.map_or(0, |(nr, _)| *nr).max(lease_ns);
@@ -152,19 +155,20 @@ impl Knowledge {
     /// Makes the indexes from the tree: all at once takes a tenth of the time of one by one.
     fn build_indexes(&mut self) {
         let mut issues: BTreeMap<&Host, Vec<(u64, Path)>> = BTreeMap::new();
+        let mut tombstones = Vec::new();
         for (path, entry) in self.tree.iter() {
             let issue = &entry.issue;
             let paths = issues.entry(&issue.writer).or_default();
             paths.push((issue.nr, path.clone()));
+            if entry.is_tombstone() {
+                tombstones.push(path.clone());
+            }
         }
         for (writer, paths) in issues {
             self.issues
                 .insert(writer.clone(), paths.into_iter().collect());
         }
-        let deleted = self.tree.iter().filter(|(_, entry)| entry.is_tombstone());
-        self.tombstones = deleted.map(|(path, _)| path.clone()).collect();
-        let live = self.tree.iter().filter(|(_, entry)| !entry.is_tombstone());
-        self.trie = Trie::of(live.map(|(path, entry)| (path, EntryDigest::of(path, entry))));
+        self.tombstones = tombstones.into_iter().collect();
     }
 
     /// The tree; clone it for a snapshot.
@@ -190,9 +194,12 @@ impl Knowledge {
         }
     }
 
-    /// The digest trie, for `repair.rs`.
+    /// The digest trie, for `repair.rs`. The first call makes it, which hashes every live entry.
     pub fn trie(&self) -> &Trie {
-        &self.trie
+        self.trie.get_or_init(|| {
+            let live = self.tree.iter().filter(|(_, entry)| !entry.is_tombstone());
+            Trie::of(live.map(|(path, entry)| (path, EntryDigest::of(path, entry))))
+        })
     }
 
     /// Takes over a change made here; its entry is durable, or lazy. Returns what to push, unless a newer entry
@@ -451,7 +458,11 @@ impl Knowledge {
                 }
                 match value {
                     Value::Tombstone => drop(self.tombstones.insert(path.clone())),
-                    Value::Text(_) => self.trie.insert(&path, digest),
+                    Value::Text(_) => {
+                        if let Some(trie) = self.trie.get_mut() {
+                            trie.insert(&path, digest);
+                        }
+                    }
                 }
                 let paths = self.issues.entry(issue.writer).or_default();
                 paths.insert(issue.nr, path);
@@ -474,8 +485,8 @@ impl Knowledge {
     fn unlink(&mut self, path: &Path, old: &Entry) {
         if old.is_tombstone() {
             self.tombstones.remove(path);
-        } else {
-            self.trie.remove(path);
+        } else if let Some(trie) = self.trie.get_mut() {
+            trie.remove(path);
         }
         if let Some(paths) = self.issues.get_mut(&old.issue.writer)
             && paths.get(&old.issue.nr) == Some(path)

@@ -10,7 +10,7 @@
 //! - Every value carries a checksum over its path and contents, looked at when loading.
 
 use super::TreeStore;
-use super::stored::{decode, encode};
+use super::stored::{Names, decode, encode};
 use crate::error::StoreError;
 use crate::io::Fs;
 use crate::real_fs::RealFs;
@@ -373,14 +373,54 @@ fn guarded<T>(
     })
 }
 
-type Everything = (Vec<(Path, Entry)>, Vec<sled::IVec>);
+/// Entries that are decoded together while the next ones are read.
+const READ_TOGETHER: usize = 4096;
+/// So many such heaps wait at most.
+const READ_AHEAD_MAX: usize = 4;
 
-/// All intact entries, and the keys of those that are damaged.
+type Everything = (Vec<(Path, Entry)>, Vec<sled::IVec>);
+type Heap = Vec<(sled::IVec, sled::IVec)>;
+
+/// All intact entries, and the keys of those that are damaged. One thread reads, another one decodes.
 fn read_all(dir: &FilePath, db: &sled::Db) -> Result<Everything, StoreError> {
-    let (mut entries, mut damaged) = (Vec::new(), Vec::new());
+    let (heaps, wait) = mpsc::sync_channel(READ_AHEAD_MAX);
+    std::thread::scope(|scope| {
+        let decoding = scope.spawn(move || decode_all(wait));
+        // Moved, so that decoding ends with it.
+        read_heaps(dir, db, heaps)?;
+        decoding
+            .join()
+            .map_err(|panic| std::panic::resume_unwind(panic))
+    })
+}
+
+#[expect(
+    clippy::needless_pass_by_value,
+    reason = "no more comes when it is gone"
+)]
+fn read_heaps(
+    dir: &FilePath,
+    db: &sled::Db,
+    heaps: mpsc::SyncSender<Heap>,
+) -> Result<(), StoreError> {
+    let mut heap = Heap::with_capacity(READ_TOGETHER);
     for item in db.iter() {
-        let (key, bytes) = item.map_err(|e| database(dir, "reading", e))?;
-        match decode(&key, &bytes) {
+        heap.push(item.map_err(|e| database(dir, "reading", e))?);
+        if heap.len() == READ_TOGETHER {
+            let full = std::mem::replace(&mut heap, Heap::with_capacity(READ_TOGETHER));
+            // It only ends early by a panic, which is passed on when it is joined.
+            let _ = heaps.send(full);
+        }
+    }
+    let _ = heaps.send(heap);
+    Ok(())
+}
+
+fn decode_all(heaps: mpsc::Receiver<Heap>) -> Everything {
+    let (mut entries, mut damaged) = (Vec::new(), Vec::new());
+    let mut names = Names::default();
+    for (key, bytes) in heaps.into_iter().flatten() {
+        match decode(&key, &bytes, &mut names) {
             Ok(entry) => entries.push(entry),
             Err(e) => {
                 let key_text = String::from_utf8_lossy(&key);
@@ -389,7 +429,7 @@ fn read_all(dir: &FilePath, db: &sled::Db) -> Result<Everything, StoreError> {
             }
         }
     }
-    Ok((entries, damaged))
+    (entries, damaged)
 }
 
 /// Sled makes none of its names durable.

@@ -11,6 +11,7 @@
 //!        the text up to the end; none for a tombstone
 //! ```
 
+use std::collections::BTreeSet;
 use tree::{Entry, Host, Issue, Path, Stamp, Value};
 
 const VERSION: u8 = 1;
@@ -48,7 +49,26 @@ pub(super) fn encode(path: &Path, entry: &Entry) -> Vec<u8> {
     out
 }
 
-pub(super) fn decode(key: &[u8], bytes: &[u8]) -> Result<(Path, Entry), StoredError> {
+/// Names of hosts met while decoding: a million entries have few writers, and keep each name once.
+#[derive(Default)]
+pub(super) struct Names(BTreeSet<Host>);
+
+impl Names {
+    fn host(&mut self, name: &str) -> Result<Host, StoredError> {
+        if let Some(host) = self.0.get(name) {
+            return Ok(host.clone());
+        }
+        let host = Host::new(name).map_err(|_| StoredError::Malformed("host"))?;
+        self.0.insert(host.clone());
+        Ok(host)
+    }
+}
+
+pub(super) fn decode(
+    key: &[u8],
+    bytes: &[u8],
+    names: &mut Names,
+) -> Result<(Path, Entry), StoredError> {
     let mut rest = Rest(bytes);
     if u32::from_le_bytes(rest.array()?) != checksum(key, rest.0) {
         return Err(StoredError::Checksum);
@@ -61,10 +81,10 @@ pub(super) fn decode(key: &[u8], bytes: &[u8]) -> Result<(Path, Entry), StoredEr
     let nr = u64::from_le_bytes(rest.array()?);
     let stamp = Stamp {
         ns,
-        writer: rest.host()?,
+        writer: names.host(rest.name()?)?,
     };
     let issue = Issue {
-        writer: rest.host()?,
+        writer: names.host(rest.name()?)?,
         nr,
     };
     let value = match flags & TOMBSTONE {
@@ -107,10 +127,9 @@ impl<'a> Rest<'a> {
         Ok(out)
     }
 
-    fn host(&mut self) -> Result<Host, StoredError> {
+    fn name(&mut self) -> Result<&'a str, StoredError> {
         let [n] = self.array()?;
-        let name = utf8(self.take(n.into())?, "host")?;
-        Host::new(name).map_err(|_| StoredError::Malformed("host"))
+        utf8(self.take(n.into())?, "host")
     }
 }
 
@@ -152,7 +171,7 @@ mod tests {
         #[test]
         fn entries_are_read_as_they_were_stored((path, entry) in any_entry()) {
             let bytes = encode(&path, &entry);
-            prop_assert_eq!(decode(path.as_str().as_bytes(), &bytes), Ok((path, entry)));
+            prop_assert_eq!(decode(path.as_str().as_bytes(), &bytes, &mut Names::default()), Ok((path, entry)));
         }
 
         #[test]
@@ -162,10 +181,10 @@ mod tests {
             flip in 1u8..,
         ) {
             let mut bytes = encode(&path, &entry);
-            prop_assert!(decode(b"another/key", &bytes).is_err());
+            prop_assert!(decode(b"another/key", &bytes, &mut Names::default()).is_err());
             let at = at.index(bytes.len());
             bytes[at] ^= flip;
-            prop_assert!(decode(path.as_str().as_bytes(), &bytes).is_err());
+            prop_assert!(decode(path.as_str().as_bytes(), &bytes, &mut Names::default()).is_err());
         }
 
         #[test]
@@ -173,7 +192,7 @@ mod tests {
             let crc = checksum(b"key", &bytes[4..]);
             bytes[..4].copy_from_slice(&crc.to_le_bytes());
             // With a right checksum the other checks have to hold on their own.
-            let _ = decode(b"key", &bytes);
+            let _ = decode(b"key", &bytes, &mut Names::default());
         }
     }
 }
