@@ -19,7 +19,7 @@ use certs::pki_dir::Member;
 use certs::{ClusterId, Identity};
 use parking_lot::Mutex;
 use quinn::crypto::rustls::HandshakeData;
-use quinn::{ClientConfig, Connection, Endpoint, EndpointConfig, ServerConfig};
+use quinn::{ClientConfig, Connection, ConnectionId, Endpoint, EndpointConfig, ServerConfig};
 use rustls::pki_types::CertificateDer;
 use tokio::sync::{Notify, Semaphore, mpsc};
 use tokio::time::timeout;
@@ -167,7 +167,7 @@ impl QuicNet {
         });
         inner
             .endpoint
-            .set_server_config(Some(inner.server_config(config.listen.ip())));
+            .set_server_config(Some(inner.server_config(config.listen.ip(), Kind::Bulk)));
         tokio::spawn(inner.clone().serve());
         Ok(QuicNet { inner, identity })
     }
@@ -381,7 +381,9 @@ impl Inner {
         let name = self.cluster.dns_name(to.as_str());
         let name = name.map_err(|e| not_trusted(e.to_string()))?;
         let mut config = ClientConfig::new(self.client.clone());
-        config.transport_config(self.line().settings(at.ip()));
+        config
+            .transport_config(settings(&self.line(), at.ip(), kind))
+            .initial_dst_cid_provider(Arc::new(move || first_id(kind)));
         let connecting = self.endpoint.connect_with(config, at, &name);
         let connecting = connecting.map_err(|e| unreachable(e.to_string()))?;
         let connection = match timeout(HANDSHAKE_MAX, connecting).await {
@@ -484,10 +486,10 @@ impl Inner {
         }
     }
 
-    fn server_config(&self, from: IpAddr) -> ServerConfig {
+    fn server_config(&self, from: IpAddr, kind: Kind) -> ServerConfig {
         let mut config = ServerConfig::with_crypto(self.server.clone());
         config
-            .transport_config(self.line().settings(from))
+            .transport_config(settings(&self.line(), from, kind))
             .incoming_buffer_size(UNACCEPTED_BYTES_MAX)
             .incoming_buffer_size_total(UNACCEPTED_BYTES_ALL_MAX);
         config
@@ -528,7 +530,8 @@ impl Inner {
     }
 
     async fn welcome(self: Arc<Inner>, incoming: quinn::Incoming, admission: Admission) {
-        let config = Arc::new(self.server_config(incoming.remote_address().ip()));
+        let kind = kind_announced(incoming.orig_dst_cid());
+        let config = Arc::new(self.server_config(incoming.remote_address().ip(), kind));
         let Ok(connecting) = incoming.accept_with(config) else {
             return add(&self.counters.strangers, 1);
         };
@@ -556,6 +559,34 @@ impl Inner {
             },
             _ => connection.close(code::NOT_A_PEER, b"unknown protocol"),
         }
+    }
+}
+
+fn settings(line: &Line, address: IpAddr, kind: Kind) -> Arc<quinn::TransportConfig> {
+    match kind {
+        Kind::State => line.state_settings(address),
+        Kind::Bulk => line.settings(address),
+    }
+}
+
+/// Lowest bit of the first byte of the first id of a connection: it is for the key tree.
+const FOR_STATE: u8 = 1;
+
+/// The caller chooses the first id of a connection, by chance but for one bit. The other side must choose its settings
+/// before it can know more; a wrong bit costs some probes and nothing else, so nothing is trusted here.
+fn first_id(kind: Kind) -> ConnectionId {
+    let mut id: [u8; 20] = rand::random();
+    id[0] = match kind {
+        Kind::State => id[0] | FOR_STATE,
+        Kind::Bulk => id[0] & !FOR_STATE,
+    };
+    ConnectionId::new(&id)
+}
+
+fn kind_announced(id: ConnectionId) -> Kind {
+    match id.first() {
+        Some(first) if first & FOR_STATE != 0 => Kind::State,
+        _ => Kind::Bulk,
     }
 }
 

@@ -4,7 +4,7 @@ mod common;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
 use common::{Office, address, channel, host, introduce, soon, start};
 use tokio::net::UdpSocket;
@@ -17,7 +17,28 @@ use transport::{Class, Message, Net, NetError};
 struct Proxy {
     address: SocketAddr,
     is_cut: Arc<AtomicBool>,
+    counts: Arc<Counts>,
     carrying: Vec<tokio::task::AbortHandle>,
+}
+
+/// What a proxy has carried.
+#[derive(Default)]
+struct Counts {
+    bytes: AtomicU64,
+    largest_forth: AtomicUsize,
+    largest_back: AtomicUsize,
+}
+
+impl Counts {
+    fn forth(&self, len: usize) {
+        self.bytes.fetch_add(len as u64, Ordering::Relaxed);
+        self.largest_forth.fetch_max(len, Ordering::Relaxed);
+    }
+
+    fn back(&self, len: usize) {
+        self.bytes.fetch_add(len as u64, Ordering::Relaxed);
+        self.largest_back.fetch_max(len, Ordering::Relaxed);
+    }
 }
 
 impl Proxy {
@@ -28,24 +49,28 @@ impl Proxy {
         inner.connect(to).await.expect("connects");
         let address = outer.local_addr().expect("bound");
         let is_cut = Arc::new(AtomicBool::new(false));
+        let counts = Arc::new(Counts::default());
         let caller = Arc::new(Mutex::new(None));
         let (cut, out, into, who) = (is_cut.clone(), outer.clone(), inner.clone(), caller.clone());
+        let counted = counts.clone();
         let forth = tokio::spawn(async move {
             let mut datagram = vec![0; 65_536];
             while let Ok((len, from)) = out.recv_from(&mut datagram).await {
                 *who.lock().await = Some(from);
+                counted.forth(len);
                 if !cut.load(Ordering::Relaxed) {
                     let _ = into.send(&datagram[..len]).await;
                 }
             }
         });
-        let cut = is_cut.clone();
+        let (cut, counted) = (is_cut.clone(), counts.clone());
         let back = tokio::spawn(async move {
             let mut datagram = vec![0; 65_536];
             loop {
                 let Ok(len) = inner.recv(&mut datagram).await else {
                     continue;
                 };
+                counted.back(len);
                 let to = *caller.lock().await;
                 if let Some(to) = to
                     && !cut.load(Ordering::Relaxed)
@@ -57,7 +82,21 @@ impl Proxy {
         Proxy {
             address,
             is_cut,
+            counts,
             carrying: vec![forth.abort_handle(), back.abort_handle()],
+        }
+    }
+
+    /// Ends when nothing has come through for a while.
+    async fn is_quiet(&self) {
+        let mut before = u64::MAX;
+        loop {
+            let bytes = self.counts.bytes.load(Ordering::Relaxed);
+            if bytes == before {
+                return;
+            }
+            before = bytes;
+            tokio::time::sleep(std::time::Duration::from_millis(300)).await;
         }
     }
 
@@ -168,4 +207,39 @@ async fn a_new_start_seen_on_one_connection_ends_the_dead_ones() {
     assert!(matches!(soon(old.recv()).await, Err(NetError::Lost { .. })));
     assert!(began.elapsed() < transport::line::IDLE_MAX);
     assert_eq!(alpha.stats()[&host("beta")].connections, 1);
+}
+
+/// Opens a channel of this class through a proxy: bytes of all that, and the largest datagrams forth and back.
+async fn cost_of_opening(class: Class) -> (u64, usize, usize) {
+    let office = Office::new("cost");
+    let (alpha, beta) = (office.net("alpha"), office.net("beta"));
+    let proxy = Proxy::towards(&beta).await;
+    let at = std::collections::BTreeMap::from([(host("beta"), proxy.address.to_string())]);
+    alpha.set_peers(at);
+    let _open = channel(&alpha, &beta, "beta", class).await;
+    soon(proxy.is_quiet()).await;
+    let Counts {
+        bytes,
+        largest_forth,
+        largest_back,
+    } = &*proxy.counts;
+    (
+        bytes.load(Ordering::Relaxed),
+        largest_forth.load(Ordering::Relaxed),
+        largest_back.load(Ordering::Relaxed),
+    )
+}
+
+#[tokio::test]
+async fn a_connection_for_the_key_tree_is_cheap_and_one_for_data_has_large_datagrams() {
+    let (bytes, forth, back) = cost_of_opening(Class::State).await;
+    let ethernet = usize::from(transport::line::MTU_ETHERNET);
+    assert!(bytes < 12 * 1024, "{bytes} bytes to open a state channel");
+    assert_eq!((forth, back), (ethernet, ethernet));
+    let (_, forth, back) = cost_of_opening(Class::Log).await;
+    let loopback = usize::from(transport::line::MTU_LOOPBACK);
+    assert!(
+        forth > loopback - 40 && back > loopback - 40,
+        "{forth} {back}"
+    );
 }
