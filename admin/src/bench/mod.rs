@@ -4,6 +4,7 @@
 //! their ratio; the machine's mood changes too much for anything else. Load comes from `fio`, so that
 //! nobody has to trust our own client. Absolute numbers are for orientation only.
 
+mod cut;
 mod device;
 mod handover;
 mod lab;

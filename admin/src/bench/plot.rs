@@ -45,35 +45,59 @@ pub fn draw(common: &Common, curves: &[Curve]) -> Result<()> {
 
 /// The plot as text.
 pub fn svg(curve: &Curve) -> String {
-    let scale_x = |x: f64| if curve.log_x { x.max(1.0).log10() } else { x };
-    let x_max = curve
+    let scale = Scale::of(curve);
+    let places = curve.points.iter().map(|point| scale.place(*point));
+    let dots: String = curve
         .points
         .iter()
-        .map(|p| scale_x(p.0))
-        .fold(f64::MIN_POSITIVE, f64::max);
-    let x_min = if curve.log_x {
-        curve
-            .points
-            .iter()
-            .map(|p| scale_x(p.0))
-            .fold(x_max, f64::min)
-    } else {
-        0.0
-    };
-    let y_max = curve
-        .points
-        .iter()
-        .map(|p| p.1)
-        .fold(f64::MIN_POSITIVE, f64::max)
-        * 1.1;
-    let width = (x_max - x_min).max(f64::MIN_POSITIVE);
-    let place = |(x, y): (f64, f64)| {
+        .zip(places.clone())
+        .map(|(point, place)| dot(*point, place))
+        .collect();
+    format!("{}{dots}{}</svg>\n", frame(curve), line(places))
+}
+
+/// Where the numbers of a curve lie in its picture.
+struct Scale {
+    log_x: bool,
+    x_min: f64,
+    x_range: f64,
+    y_max: f64,
+}
+
+impl Scale {
+    fn of(curve: &Curve) -> Scale {
+        let log_x = curve.log_x;
+        let xs = || curve.points.iter().map(|p| along(log_x, p.0));
+        let x_max = xs().fold(f64::MIN_POSITIVE, f64::max);
+        let x_min = if log_x {
+            xs().fold(x_max, f64::min)
+        } else {
+            0.0
+        };
+        let ys = curve.points.iter().map(|p| p.1);
+        Scale {
+            log_x,
+            x_min,
+            x_range: (x_max - x_min).max(f64::MIN_POSITIVE),
+            y_max: ys.fold(f64::MIN_POSITIVE, f64::max) * 1.1,
+        }
+    }
+
+    fn place(&self, (x, y): (f64, f64)) -> (f64, f64) {
+        let right = (along(self.log_x, x) - self.x_min) / self.x_range;
         (
-            MARGIN + (scale_x(x) - x_min) / width * (WIDTH - 1.5 * MARGIN),
-            HEIGHT - MARGIN - y / y_max * (HEIGHT - 2.0 * MARGIN),
+            MARGIN + right * (WIDTH - 1.5 * MARGIN),
+            HEIGHT - MARGIN - y / self.y_max * (HEIGHT - 2.0 * MARGIN),
         )
-    };
-    let mut out = format!(
+    }
+}
+
+fn along(log: bool, x: f64) -> f64 {
+    if log { x.max(1.0).log10() } else { x }
+}
+
+fn frame(curve: &Curve) -> String {
+    format!(
         "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" font-family=\"sans-serif\" font-size=\"11\">\n\
          <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n\
          <text x=\"{MARGIN}\" y=\"20\" font-size=\"13\">{}</text>\n\
@@ -87,31 +111,29 @@ pub fn svg(curve: &Curve) -> String {
         right = WIDTH - MARGIN / 2.0,
         label = HEIGHT - 12.0,
         top = MARGIN - 12.0,
-    );
+    )
+}
+
+/// One point with its numbers: y above it, x below the axis.
+fn dot(point: (f64, f64), (x, y): (f64, f64)) -> String {
+    format!(
+        "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\"/>\n\
+         <text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>\n\
+         <text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>\n",
+        y - 7.0,
+        number(point.1),
+        HEIGHT - MARGIN + 14.0,
+        number(point.0),
+    )
+}
+
+fn line(places: impl Iterator<Item = (f64, f64)>) -> String {
     let mut line = String::new();
-    for point in &curve.points {
-        let (x, y) = place(*point);
-        let _ = write!(
-            line,
-            "{}{x:.1} {y:.1}",
-            if line.is_empty() { "M" } else { "L" }
-        );
-        let _ = write!(
-            out,
-            "<circle cx=\"{x:.1}\" cy=\"{y:.1}\" r=\"3\"/>\n\
-             <text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>\n\
-             <text x=\"{x:.1}\" y=\"{:.1}\" text-anchor=\"middle\">{}</text>\n",
-            y - 7.0,
-            number(point.1),
-            HEIGHT - MARGIN + 14.0,
-            number(point.0),
-        );
+    for (x, y) in places {
+        let step = if line.is_empty() { "M" } else { "L" };
+        let _ = write!(line, "{step}{x:.1} {y:.1}");
     }
-    let _ = writeln!(
-        out,
-        "<path d=\"{line}\" fill=\"none\" stroke=\"steelblue\" stroke-width=\"2\"/>\n</svg>"
-    );
-    out
+    format!("<path d=\"{line}\" fill=\"none\" stroke=\"steelblue\" stroke-width=\"2\"/>\n")
 }
 
 fn number(value: f64) -> String {
@@ -148,5 +170,11 @@ mod tests {
         assert_eq!(circles.len(), 2);
         assert!(circles[0].contains("cx=\"56.0\""), "{}", circles[0]);
         assert!(circles[1].contains("cx=\"452.0\""), "{}", circles[1]);
+        let line = text.lines().find(|l| l.contains("steelblue"));
+        let line = line.expect("a line joins the points");
+        assert!(
+            line.starts_with("<path d=\"M56.0 170.4L452.0 69.5\""),
+            "{line}"
+        );
     }
 }

@@ -3,31 +3,32 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
-use rustix::process::{Pid, Signal, kill_process};
 use transport::control::{Answer, Change, ControlClient, Request};
 
 use super::lab::{
     Lab, Stopwatch, bar, commit, cpu_seconds, free_key, loopback_bytes, resident_mib, until,
     value_of,
 };
+use super::plot::Curve;
 use super::table::{Row, Target, quantile};
-use super::{Common, Found};
+use super::{Common, Found, cut, median};
 use crate::demo::cluster::make_disk;
 
 /// Keys one commit carries when many are set.
 const KEYS_PER_COMMIT: u64 = 1000;
 
-/// A peer that is silent for so long is gone, and has to be talked to from the beginning.
-const CONNECTIONS_ARE_GONE: Duration = Duration::from_secs(16);
-
 /// All of it.
 pub fn tree(common: &Common) -> Result<Found> {
-    let mut rows = Vec::new();
+    let (mut rows, mut curves) = (Vec::new(), Vec::new());
     let sizes: &[usize] = if common.quick { &[3] } else { &[3, 10, 30] };
     if common.wants("seen") {
+        let mut points = Vec::new();
         for count in sizes {
-            rows.extend(seen(common, *count)?);
+            let [p50, p99] = seen(common, *count)?;
+            points.push((*count as f64, median(&p50.ours)));
+            rows.extend([p50, p99]);
         }
+        curves.push(seen_by_hosts(points));
     }
     if common.wants("many") {
         rows.extend(many(common)?);
@@ -37,12 +38,25 @@ pub fn tree(common: &Common) -> Result<Found> {
             rows.extend(rest(common, *count)?);
         }
     }
-    let curves = Vec::new();
+    if common.plot.is_some() && common.wants("reconnect") {
+        curves.extend(cut::curves(common)?);
+    }
     Ok(Found { rows, curves })
 }
 
+fn seen_by_hosts(points: Vec<(f64, f64)>) -> Curve {
+    Curve {
+        name: "seen-by-hosts",
+        title: "Key set on the first host until seen on the last, all on the same two cores".into(),
+        x: "hosts",
+        y: "ms, median",
+        log_x: true,
+        points,
+    }
+}
+
 /// One key set on the first host, until the last one reports it.
-fn seen(common: &Common, count: usize) -> Result<Vec<Row>> {
+fn seen(common: &Common, count: usize) -> Result<[Row; 2]> {
     let lab = Lab::new(&common.work()?, count)?;
     let (mut here, mut there) = (lab.control(0)?, lab.control(count - 1)?);
     let watch = Request::Watch {
@@ -82,7 +96,7 @@ fn seen(common: &Common, count: usize) -> Result<Vec<Row>> {
             row
         }
     };
-    Ok(vec![row("p50", at(0.5), 5.0), row("p99", at(0.99), 25.0)])
+    Ok([row("p50", at(0.5), 5.0), row("p99", at(0.99), 25.0)])
 }
 
 fn shows(answer: &Answer, value: &str) -> Result<bool> {
@@ -112,13 +126,14 @@ fn many(common: &Common) -> Result<Vec<Row>> {
         "s",
         vec![bulk_seconds],
     )];
-    rows.extend(after_a_cut(common, &lab, &mut here, total)?);
+    rows.extend(cut::rows(common, &lab, &mut here, total)?);
     drop((here, there));
     rows.extend(starts(common, &mut lab, total)?);
     Ok(rows)
 }
 
-fn set_keys(client: &mut ControlClient, range: std::ops::Range<u64>) -> Result<()> {
+/// Sets free keys, many with each commit.
+pub(super) fn set_keys(client: &mut ControlClient, range: std::ops::Range<u64>) -> Result<()> {
     let bar = bar(range.end - range.start, "keys");
     for from in range.clone().step_by(KEYS_PER_COMMIT as usize) {
         let until = (from + KEYS_PER_COMMIT).min(range.end);
@@ -132,47 +147,11 @@ fn set_keys(client: &mut ControlClient, range: std::ops::Range<u64>) -> Result<(
     Ok(())
 }
 
-fn wait_for(client: &mut ControlClient, change: &Change) -> Result<f64> {
+/// Seconds until a change is seen.
+pub(super) fn wait_for(client: &mut ControlClient, change: &Change) -> Result<f64> {
     until(&change.path, Duration::from_millis(1), || {
         Ok(value_of(client, &change.path)? == change.value)
     })
-}
-
-/// One host is frozen until nobody knows it any more, misses one change, and comes back.
-fn after_a_cut(
-    common: &Common,
-    lab: &Lab,
-    here: &mut ControlClient,
-    total: u64,
-) -> Result<Vec<Row>> {
-    let pid = lab.hosts[1].pid().context("the second host runs")?;
-    let pid = Pid::from_raw(pid.cast_signed()).context("a process id")?;
-    let (mut kib, mut millis) = (Vec::new(), Vec::new());
-    for round in 0..common.rounds().min(3) {
-        kill_process(pid, Signal::STOP)?;
-        std::thread::sleep(CONNECTIONS_ARE_GONE);
-        let change = free_key(total / 2, &format!("changed {round}"));
-        commit(here, vec![change.clone()])?;
-        let wire = loopback_bytes()?;
-        kill_process(pid, Signal::CONT)?;
-        let mut there = lab.control(1)?;
-        millis.push(wait_for(&mut there, &change)? * 1e3);
-        kib.push((loopback_bytes()? - wire) / 1024.0);
-    }
-    Ok(vec![
-        Row::new(
-            format!("reconnect, 1 of {total} keys changed: on the wire"),
-            "KiB",
-            kib,
-        )
-        .wanted(Target::AtMost(16.0)),
-        Row::new(
-            format!("reconnect, 1 of {total} keys changed: until seen"),
-            "ms",
-            millis,
-        )
-        .wanted(Target::AtMost(50.0)),
-    ])
 }
 
 fn starts(common: &Common, lab: &mut Lab, total: u64) -> Result<Vec<Row>> {
