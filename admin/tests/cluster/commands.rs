@@ -197,6 +197,8 @@ fn members_come(desk: &mut Desk) {
     );
     desk.lab.join_resource(BETA);
     desk.ok(GAMMA, "activate-guest data");
+    desk.settle(GAMMA, "is-guest", "1");
+    desk.settle(ALPHA, "guest-peers", "gamma");
     desk.no(
         BETA,
         "deactivate-guest data",

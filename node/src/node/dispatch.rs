@@ -17,7 +17,7 @@ use super::{Hub, Unit, traffic};
 use crate::job::{ChainEnd, Site};
 use crate::keys::Changed;
 use crate::main_loop::{self, Desk, ResourceLoop};
-use crate::ports::Keys;
+use crate::ports::{KeyChange, Keys};
 use crate::worker::shelf::Shelf;
 
 /// Prefix of the keys with the addresses of all hosts.
@@ -112,6 +112,10 @@ impl Dispatch {
     }
 
     async fn touch(&mut self, tree: &Tree, res: Resource) {
+        let here = &self.hub.here;
+        if let Some(change) = guest_indicator(tree, &res, here) {
+            self.hub.keys.commit_lazy(vec![change]);
+        }
         let known = self
             .hub
             .units
@@ -210,6 +214,20 @@ impl Dispatch {
     }
 }
 
+/// A guest says that it uses the device, a host that is none any more says so no longer; `None` while that is told already.
+fn guest_indicator(tree: &Tree, res: &Resource, here: &Host) -> Option<KeyChange> {
+    let has = |path: Path| tree.text(path.as_str()).is_some();
+    let member = has(key::data(res, here)) || has(key::replay(res, here));
+    let uses = has(key::device(res, here)) && !member;
+    let path = key::actual(res, here, "prosumer-on");
+    let told = tree.text(path.as_str());
+    match uses {
+        true if told != Some("1") => Some((path, Some("1".to_owned()))),
+        false if told.is_some() => Some((path, None)),
+        _ => None,
+    }
+}
+
 /// Hosts without an address that had one before `before_ns`, or are noted to have left; those of them that are not noted
 /// yet; and whether somebody is about to leave.
 fn left_cluster(
@@ -289,4 +307,44 @@ fn published_ends(tree: &Tree, res: &Resource, here: &Host) -> Vec<ChainEnd> {
         .filter_map(|(_, text)| text.parse::<VersionLink>().ok())
         .map(|link| ChainEnd::of(&link))
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tree::{Entry, Issue, Stamp, Value};
+
+    fn check(keys: &[&str], expected: Option<Option<&str>>) {
+        let here = Host::new("beta").expect("name");
+        let res = Resource::new("data").expect("name");
+        let mut tree = Tree::new();
+        for name in keys {
+            let entry = Entry {
+                value: Value::text("1").expect("value"),
+                stamp: Stamp::new(1, &here),
+                issue: Issue {
+                    nr: 1,
+                    writer: here.clone(),
+                },
+                lazy: false,
+            };
+            let path = format!("resource-data/{name}");
+            tree.merge(Path::new(&path).expect("path"), entry);
+        }
+        let path = key::actual(&res, &here, "prosumer-on");
+        let expected = expected.map(|text| (path, text.map(str::to_owned)));
+        assert_eq!(guest_indicator(&tree, &res, &here), expected, "{keys:?}");
+    }
+
+    #[test]
+    fn a_host_says_that_it_is_a_guest_exactly_while_it_is_one() {
+        const TOLD: &str = "actual-beta/prosumer-on";
+        check(&[], None);
+        check(&["device-alpha", "data-alpha"], None);
+        check(&["device-beta"], Some(Some("1")));
+        check(&["device-beta", TOLD], None);
+        check(&["device-beta", "data-beta"], None);
+        check(&["device-beta", "replay-beta", TOLD], Some(None));
+        check(&[TOLD], Some(None));
+    }
 }
