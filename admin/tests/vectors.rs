@@ -6,15 +6,16 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use admin::console::Recorder;
+use admin::daemon::Daemon;
 use admin::daemon::offline::OfflineDaemon;
-use admin::daemon::{Change, Daemon, DaemonError, Trigger};
-use admin::disk::DiskRefusal;
 use admin::marsadm;
 use admin::output::Output;
 use admin::snapshot::{Snapshot, Time};
+use reacting::Reacting;
+
+mod reacting;
 
 const NOW: u64 = 1_700_000_000;
 
@@ -85,88 +86,47 @@ fn delta(text: &str) -> BTreeMap<String, String> {
     changes
 }
 
-/// A saved tree whose other hosts and workers react while a command waits.
-struct Cluster {
-    saved: OfflineDaemon,
-    reacts: bool,
-}
-
-impl Cluster {
-    /// One second of the life of a cluster: everybody who lives says so, indicators follow the switches.
-    fn react(&mut self) {
-        let tree = self
-            .saved
-            .snapshot()
-            .expect("a saved tree can always be read");
-        let mut set: Vec<(String, String)> = Vec::new();
-        for (path, item) in &tree.entries {
-            if path.starts_with("actual-")
-                && path.ends_with("/time")
-                && item.time().is_recent(tree.now, 60)
-            {
-                set.push((path.clone(), tree.now.to_string()));
-            }
-            if let Some(dir) = path.strip_suffix("/attach")
-                && dir.contains("/todo-")
-            {
+/// One second of the life of a cluster: everybody who lives says so, indicators follow the switches.
+fn live_on(saved: &mut OfflineDaemon) {
+    let tree = saved.snapshot().expect("a saved tree can always be read");
+    let mut set: Vec<(String, String)> = Vec::new();
+    for (path, item) in tree.entries.iter() {
+        if path.starts_with("actual-")
+            && path.ends_with("/time")
+            && item.time().is_recent(tree.now, 60)
+        {
+            set.push((path.clone(), tree.now.to_string()));
+        }
+        if let Some(dir) = path.strip_suffix("/attach")
+            && dir.contains("/todo-")
+        {
+            set.push((
+                format!("{}/is-attached", dir.replace("/todo-", "/actual-")),
+                item.value.clone(),
+            ));
+        }
+    }
+    for res in tree.resources() {
+        if tree.live(&format!("resource-{res}/primary")) == Some("(none)") {
+            for host in tree.owners(&format!("resource-{res}/data-")) {
                 set.push((
-                    format!("{}/is-attached", dir.replace("/todo-", "/actual-")),
-                    item.value.clone(),
+                    format!("resource-{res}/actual-{host}/if-on"),
+                    "0".to_owned(),
+                ));
+                set.push((
+                    format!("resource-{res}/actual-{host}/is-primary"),
+                    "0".to_owned(),
                 ));
             }
         }
-        for res in tree.resources() {
-            if tree.live(&format!("resource-{res}/primary")) == Some("(none)") {
-                for host in tree.owners(&format!("resource-{res}/data-")) {
-                    set.push((
-                        format!("resource-{res}/actual-{host}/if-on"),
-                        "0".to_owned(),
-                    ));
-                    set.push((
-                        format!("resource-{res}/actual-{host}/is-primary"),
-                        "0".to_owned(),
-                    ));
-                }
-            }
-        }
-        for (path, value) in set {
-            self.saved.set_from_outside(&path, &value);
-        }
+    }
+    for (path, value) in set {
+        saved.set_from_outside(&path, &value);
     }
 }
 
-impl Daemon for Cluster {
-    fn snapshot(&mut self) -> Result<Snapshot, DaemonError> {
-        self.saved.snapshot()
-    }
-    fn commit(
-        &mut self,
-        changes: &[Change],
-        stamp: Option<Time>,
-        trigger: Trigger,
-    ) -> Result<Time, DaemonError> {
-        self.saved.commit(changes, stamp, trigger)
-    }
-    fn trigger(&mut self, trigger: Trigger) -> Result<(), DaemonError> {
-        self.saved.trigger(trigger)
-    }
-    fn forget(&mut self, paths: &[String]) -> Result<bool, DaemonError> {
-        self.saved.forget(paths)
-    }
-    fn pause(&mut self, at_most: Duration) -> Result<(), DaemonError> {
-        self.saved.pause(at_most)?;
-        if self.reacts {
-            self.react();
-        }
-        Ok(())
-    }
-    fn elapsed(&self) -> Duration {
-        self.saved.elapsed()
-    }
-    fn disk_size(&mut self, path: &str) -> Result<u64, DiskRefusal> {
-        self.saved.disk_size(path)
-    }
-}
+/// Nobody does anything.
+fn rest(_: &mut OfflineDaemon) {}
 
 fn run(case: &Case) -> Outcome {
     let root = case
@@ -193,9 +153,10 @@ fn run(case: &Case) -> Outcome {
             _ => {}
         }
     }
-    let mut cluster = Cluster {
+    let reacts = opts.iter().any(|opt| opt == "-S");
+    let mut cluster = Reacting {
         saved,
-        reacts: opts.iter().any(|opt| opt == "-S"),
+        react: if reacts { live_on } else { rest },
     };
     let words = shell_words(case.read("cmd").trim_end_matches('\n'));
     let mut console = Recorder::default();
@@ -203,7 +164,7 @@ fn run(case: &Case) -> Outcome {
     let exit = marsadm::run(&words[1..], &host, &mut cluster, &mut console);
     let Output { stdout, stderr, .. } = console.0;
     let mut changes = delta(&cluster.saved.delta());
-    if cluster.reacts {
+    if reacts {
         // What the rest of the cluster did is not the doing of the command.
         changes.retain(|path, _| !path.contains("actual-") || !before.entries.contains_key(path));
     }

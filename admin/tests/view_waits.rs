@@ -3,44 +3,18 @@
 use std::time::Duration;
 
 use admin::console::Recorder;
+use admin::daemon::Daemon;
 use admin::daemon::offline::OfflineDaemon;
-use admin::daemon::{Change, Daemon, DaemonError, Trigger};
 use admin::marsadm;
 use admin::snapshot::{Snapshot, Time};
+use reacting::Reacting;
 
-/// A saved tree in which the disk is attached when somebody has waited for three seconds.
-struct Later {
-    saved: OfflineDaemon,
-}
+mod reacting;
 
-impl Daemon for Later {
-    fn snapshot(&mut self) -> Result<Snapshot, DaemonError> {
-        self.saved.snapshot()
-    }
-    fn commit(
-        &mut self,
-        changes: &[Change],
-        stamp: Option<Time>,
-        trigger: Trigger,
-    ) -> Result<Time, DaemonError> {
-        self.saved.commit(changes, stamp, trigger)
-    }
-    fn trigger(&mut self, trigger: Trigger) -> Result<(), DaemonError> {
-        self.saved.trigger(trigger)
-    }
-    fn forget(&mut self, paths: &[String]) -> Result<bool, DaemonError> {
-        self.saved.forget(paths)
-    }
-    fn pause(&mut self, at_most: Duration) -> Result<(), DaemonError> {
-        self.saved.pause(at_most)?;
-        if self.saved.elapsed() >= Duration::from_secs(3) {
-            let key = "resource-r/actual-a/is-attached";
-            self.saved.set_from_outside(key, "1");
-        }
-        Ok(())
-    }
-    fn elapsed(&self) -> Duration {
-        self.saved.elapsed()
+/// The disk is attached when somebody has waited for three seconds.
+fn attach_later(saved: &mut OfflineDaemon) {
+    if saved.elapsed() >= Duration::from_secs(3) {
+        saved.set_from_outside("resource-r/actual-a/is-attached", "1");
     }
 }
 
@@ -50,7 +24,10 @@ fn run(words: &[&str]) -> (u32, String, u64, String) {
                 resource-r/device-a\tr\t1\tl\nresource-r/actual-a/is-attached\t0\t1\tl\n";
     let tree = Snapshot::parse(tree, "a", Time::from_secs(100)).expect("a valid tree");
     let saved = OfflineDaemon::new(tree);
-    let mut daemon = Later { saved };
+    let mut daemon = Reacting {
+        saved,
+        react: attach_later,
+    };
     let mut console = Recorder::default();
     let words: Vec<String> = words.iter().map(|word| (*word).to_owned()).collect();
     let exit = marsadm::run(&words, "a", &mut daemon, &mut console);
