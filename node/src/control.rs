@@ -296,6 +296,7 @@ fn parameters(hub: &Hub, facts: &Facts) -> serde_json::Value {
     let config = &hub.config;
     let [.., hardest] = config.free_bytes;
     let buffered = hub.buffered_bytes();
+    let (throughput, writeback) = (hub.throughput(), hub.writeback_kib());
     let clock = &hub.ports.clock;
     let ahead_ns = hub.keys().now_ns().saturating_sub(clock.wall_ns());
     json!({
@@ -304,6 +305,12 @@ fn parameters(hub: &Hub, facts: &Facts) -> serde_json::Value {
         "logger_mem_used_kb": buffered >> 10,
         "logrot_auto_gb": config.rotate_bytes >> 30,
         "server_role_traffic_ratelimit_kb": hub.rate_limit().map(|rate| rate >> 10),
+        "server_role_traffic_rate_kb": throughput.sent_kib,
+        "client_role_traffic_rate_kb": throughput.received_kib,
+        "writeback_rate_kb": writeback,
+        "io_writeback_rate_kb": writeback,
+        "server_io_rate_kb": throughput.served_kib,
+        "server_io_flying": hub.serving(),
         "network_io_timeout": transport::line::IDLE_MAX.as_secs(),
         "mars_port": own_port(hub),
         "lamport_difference_sec": Duration::from_nanos(ahead_ns).as_secs_f64(),

@@ -84,6 +84,8 @@ pub struct Rates {
     pub sync_kib: u64,
     /// Requests at the device.
     pub device_kib: u64,
+    /// Moved from the write buffer to the underlying disk.
+    pub writeback_kib: u64,
 }
 
 impl ResourceFacts {

@@ -10,7 +10,7 @@ mod apply;
 mod disk;
 mod front;
 mod logger_place;
-mod meter;
+pub(crate) mod meter;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -77,6 +77,8 @@ pub struct Desk {
     pub plan: Mutex<Option<ResourcePlan>>,
     /// Acknowledged bytes which were not on the underlying disk at the last round, for people.
     pub buffered_bytes: AtomicU64,
+    /// How fast they are brought there, KiB per second, for people.
+    pub writeback_kib: AtomicU64,
     /// Everything has ended, after the daemon was told to stop.
     pub idle: watch::Sender<bool>,
 }
@@ -198,6 +200,8 @@ impl ResourceLoop {
             self.syncer.progress().as_ref(),
             logger.as_ref(),
         );
+        let desk = &self.parts.desk;
+        desk.writeback_kib.store(rates.writeback_kib, Relaxed);
         let own = ResourceFacts {
             logs: self.local_logs(),
             disk_bytes: self.disk.bytes(),

@@ -6,6 +6,7 @@
 
 mod dispatch;
 mod host_loop;
+pub mod throughput;
 mod traffic;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,7 +31,8 @@ use crate::plan::ResourcePlan;
 use crate::ports::{Keys, Ports, within};
 use crate::watch;
 use crate::worker::shelf::Shelf;
-use crate::worker::source::{self, Stock, SyncSource};
+use crate::worker::source::{self, Served, Stock, SyncSource};
+use throughput::Throughput;
 
 /// An orderly stop takes at most so long: everything acknowledged has to reach the disks.
 const STOP_MAX: Duration = Duration::from_secs(120);
@@ -78,6 +80,8 @@ pub struct Hub {
     units: Mutex<BTreeMap<Resource, Unit>>,
     /// Resources that sync to this host now.
     syncing: Arc<Mutex<BTreeSet<Resource>>>,
+    served: Arc<Served>,
+    throughput: Mutex<Throughput>,
 }
 
 /// One resource with its main loop.
@@ -130,6 +134,8 @@ impl Node {
             reserve,
             units: Mutex::default(),
             syncing: Arc::default(),
+            served: Arc::default(),
+            throughput: Mutex::default(),
         });
         let mut tasks = JoinSet::new();
         tasks.spawn(writer);
@@ -241,6 +247,25 @@ impl Hub {
             .sum()
     }
 
+    /// How fast they get there, KiB per second, as of the last rounds.
+    pub fn writeback_kib(&self) -> u64 {
+        let units = self.units.lock();
+        units
+            .values()
+            .map(|unit| unit.desk.writeback_kib.load(Relaxed))
+            .sum()
+    }
+
+    /// How much this host sends, receives and reads for others.
+    pub fn throughput(&self) -> Throughput {
+        *self.throughput.lock()
+    }
+
+    /// Questions of other hosts' syncers which are being answered now.
+    pub fn serving(&self) -> u64 {
+        self.served.flying.load(Relaxed)
+    }
+
     /// Counters and connections of all peers met since the start.
     pub fn network(&self) -> BTreeMap<Host, transport::counters::PeerStats> {
         self.ports.net.stats()
@@ -289,6 +314,10 @@ impl Stock for Hub {
         let units = self.units.lock();
         let grip = units.get(res)?.desk.grip.lock();
         grip.as_ref().map(|grip| grip.source.clone())
+    }
+
+    fn served(&self) -> Option<Arc<Served>> {
+        Some(self.served.clone())
     }
 }
 

@@ -9,8 +9,10 @@ use storage::{SpaceGauge, SpaceLimits};
 use tree::view::{ClusterView, ResourceView};
 use tree::{Host, Key, Tree, key, ns_to_text};
 
+use super::throughput::{self, Throughput};
 use super::{Hub, dispatch};
 use crate::facts::SpaceFacts;
+use crate::main_loop::meter::Window;
 use crate::plan::report;
 use crate::ports::{Keys, Lane, blocking};
 
@@ -46,6 +48,7 @@ pub(super) async fn run(hub: Arc<Hub>) {
     let mut gauge = SpaceGauge::new(limits(&hub.config.free_bytes));
     let mut collect_at = started + COLLECT_EVERY;
     let mut gossip = hub.gossip.facts();
+    let mut meter = Window::default();
     loop {
         let space = space(&hub, &mut gauge).await;
         let (members, partners): (BTreeSet<Host>, BTreeSet<Host>) = {
@@ -71,6 +74,12 @@ pub(super) async fn run(hub: Arc<Hub>) {
             differs
         });
         publish(&hub);
+        let [sent_kib, received_kib, served_kib] = meter.rates(now, || throughput::count(&hub));
+        *hub.throughput.lock() = Throughput {
+            sent_kib,
+            received_kib,
+            served_kib,
+        };
         if now >= collect_at {
             collect_at = now + COLLECT_EVERY;
             hub.gossip.collect(&members);

@@ -8,6 +8,7 @@
 mod blocks;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use bytes::Bytes;
 use transport::wire::BODY_BYTES_MAX;
@@ -41,6 +42,19 @@ pub trait Stock: Send + Sync {
     fn shelf(&self, res: &Resource) -> Option<Arc<Shelf>>;
     /// The device of a resource, while this host is its acting primary.
     fn sync_source(&self, res: &Resource) -> Option<Arc<dyn SyncSource>>;
+    /// Where it is counted what syncers of other hosts make this host read, if anybody wants to know.
+    fn served(&self) -> Option<Arc<Served>> {
+        None
+    }
+}
+
+/// What the syncers of other hosts make this host read.
+#[derive(Debug, Default)]
+pub struct Served {
+    /// Questions which are being answered.
+    pub flying: AtomicU64,
+    /// Bytes of devices covered by the answers since the start.
+    pub bytes: AtomicU64,
 }
 
 /// Serves one channel until the peer goes away. To be spawned for every accepted channel of class log or sync.

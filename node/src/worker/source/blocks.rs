@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
@@ -12,7 +13,7 @@ use transport::wire::{BODY_BYTES_MAX, Piece, RANGES_MAX};
 use transport::{Channel, Message, NetError};
 use tree::Resource;
 
-use super::{Stock, SyncSource};
+use super::{Served, Stock, SyncSource};
 use crate::ports::{Lane, Ports, blocking};
 
 /// Questions of one syncer which are being answered at the same time. Each may hold [`BODY_BYTES_MAX`] in memory.
@@ -49,14 +50,49 @@ pub(super) async fn serve_sync(
                 let (question, nr) = (question?, asked);
                 asked += 1;
                 let (stock, ports, hand_in) = (stock.clone(), ports.clone(), hand_in.clone());
+                let counted = stock.served().map(|served| Counted::new(served, &question));
                 working.spawn(async move {
                     let answer = answer(question, &*stock, &ports).await;
+                    if let Some(counted) = counted {
+                        counted.answered_by(&answer);
+                    }
                     // Nobody takes it when the syncer has gone meanwhile.
                     let _ = hand_in.send((nr, answer));
                 });
             }
             Some(_) = working.join_next() => {}
         }
+    }
+}
+
+/// One question under way, as the counters know it.
+struct Counted {
+    served: Arc<Served>,
+    bytes: u64,
+}
+
+impl Counted {
+    fn new(served: Arc<Served>, question: &Message) -> Counted {
+        let bytes = match question {
+            Message::SyncDigests { ranges, .. } | Message::SyncBlocks { ranges, .. } => ranges
+                .iter()
+                .fold(0, |sum: u64, (_, len)| sum.saturating_add(*len)),
+            _ => 0,
+        };
+        served.flying.fetch_add(1, Relaxed);
+        Counted { served, bytes }
+    }
+
+    fn answered_by(self, answer: &Message) {
+        if !matches!(answer, Message::SyncRefused { .. }) {
+            self.served.bytes.fetch_add(self.bytes, Relaxed);
+        }
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.served.flying.fetch_sub(1, Relaxed);
     }
 }
 
