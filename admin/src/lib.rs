@@ -31,6 +31,7 @@ pub mod output;
 pub mod parallel;
 pub mod phases;
 pub mod ping;
+pub mod scope;
 pub mod session;
 pub mod snapshot;
 pub mod split_brain;

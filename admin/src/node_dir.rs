@@ -10,6 +10,7 @@ use crate::daemon::{Change, Daemon, DaemonError, Trigger};
 use crate::offline;
 use crate::options::Options;
 use crate::output::Output;
+use crate::scope;
 use crate::session::{Refusal, refuse};
 use crate::snapshot::{Snapshot, Time};
 
@@ -56,6 +57,7 @@ pub fn open(options: &mut Options, words: &[String]) -> Result<Opened, Refusal> 
     match connect(&options.dir) {
         Ok(mut daemon) => {
             let real_host = daemon.host()?;
+            daemon.narrow_to(scope::resources_needed(options, words));
             Ok(Opened::Ready {
                 daemon: Box::new(daemon),
                 real_host,

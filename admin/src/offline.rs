@@ -9,6 +9,7 @@ use std::io;
 use std::net::IpAddr;
 use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path as FilePath;
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use certs::{ClusterId, JoinToken, PkiDir};
@@ -285,7 +286,7 @@ pub fn stored_tree(options: &Options) -> Result<Snapshot, Refusal> {
     Ok(Snapshot {
         host,
         now: Time::from_ns(wall_ns()),
-        entries: items.collect(),
+        entries: Arc::new(items.collect()),
         daemon_runs: false,
     })
 }

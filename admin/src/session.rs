@@ -265,7 +265,7 @@ impl<'a> Session<'a> {
             nsec: stamp.nsec,
             kind,
         };
-        self.tree.entries.insert(change.path, item);
+        self.tree.entries_mut().insert(change.path, item);
     }
 
     /// Asks the cluster for news.

@@ -14,7 +14,7 @@ use crate::mars::TreeWhat;
 use crate::offline;
 use crate::options::Options;
 use crate::session::Refusal;
-use crate::snapshot::{Item, Snapshot, TOMBSTONE, Time};
+use crate::snapshot::{Item, Snapshot, TOMBSTONE};
 
 /// Runs one of them. `Ok(false)`: there is no such key.
 pub fn tree(dir: &Path, what: TreeWhat) -> Result<bool, Refusal> {
@@ -66,24 +66,7 @@ fn stored(path: &str) -> &str {
 /// The tree below a prefix: from the daemon, or as it has left it.
 pub fn read(dir: &Path, prefix: &str) -> Result<Snapshot, Refusal> {
     match SocketDaemon::connect(dir) {
-        Ok(mut daemon) => {
-            let answer = daemon.entries(prefix)?;
-            let entries = answer
-                .entries
-                .into_iter()
-                .map(|mut entry| (std::mem::take(&mut entry.path), item(entry)))
-                .collect();
-            let now = Time {
-                sec: answer.now_sec,
-                nsec: answer.now_nsec,
-            };
-            Ok(Snapshot {
-                host: answer.host,
-                now,
-                entries,
-                daemon_runs: true,
-            })
-        }
+        Ok(mut daemon) => Ok(daemon.below(prefix)?),
         Err(DaemonError::NotRunning { .. }) => offline::stored_tree(&Options {
             dir: dir.to_owned(),
             ..Options::default()
@@ -228,7 +211,7 @@ fn stat(dir: &Path, path: &str, as_json: bool) -> Result<bool, Refusal> {
 fn dump(dir: &Path, as_json: bool) -> Result<bool, Refusal> {
     let tree = read(dir, "")?;
     if as_json {
-        for (path, item) in &tree.entries {
+        for (path, item) in tree.entries.iter() {
             print(object(path, item).to_string())?;
         }
         return Ok(true);

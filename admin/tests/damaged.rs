@@ -86,9 +86,9 @@ fn apply(tree: &mut Snapshot, damage: &Damage) {
         .nth(at.index(tree.entries.len()))
         .expect("inside")
         .clone();
-    let item = tree.entries.get_mut(&path).expect("there");
+    let item = tree.entries_mut().get_mut(&path).expect("there");
     match damage {
-        Damage::Forget(_) => drop(tree.entries.remove(&path)),
+        Damage::Forget(_) => drop(tree.entries_mut().remove(&path)),
         Damage::Delete(_) => {
             item.value = TOMBSTONE.to_owned();
             item.kind = Kind::Key;

@@ -63,7 +63,7 @@ impl Script {
             }
             "set" => self.set(rest, Kind::Key),
             "file" => self.set(rest, Kind::File),
-            "del" => drop(self.tree.entries.remove(rest)),
+            "del" => drop(self.tree.entries_mut().remove(rest)),
             "at" => self.tree.host = rest.to_owned(),
             "daemon" => self.tree.daemon_runs = rest == "on",
             "mount" => {
@@ -102,7 +102,7 @@ impl Script {
             nsec: 0,
             kind,
         };
-        self.tree.entries.insert(key.to_owned(), item);
+        self.tree.entries_mut().insert(key.to_owned(), item);
     }
 
     fn mounts(&self) -> Vec<view::Mount> {

@@ -55,7 +55,7 @@ fn odd_tree(values: &[String]) -> Snapshot {
     Snapshot {
         host: "a".to_owned(),
         now: Time::from_secs(1000),
-        entries: items.collect(),
+        entries: std::sync::Arc::new(items.collect()),
         daemon_runs: true,
     }
 }

@@ -4,7 +4,9 @@
 //! said. A commit is answered when it is durable; a watcher hears of each change once, and of
 //! everything anew when it cannot keep up.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
+use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -69,7 +71,14 @@ async fn answer(hub: &Hub, daemon: &dyn Daemon, request: Request) -> Answer {
             host: hub.here().to_string(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         },
-        Request::Snapshot { prefixes } => Answer::Snapshot(snapshot(hub, &prefixes)),
+        Request::Snapshot {
+            prefixes,
+            resources,
+            as_lines,
+        } => {
+            let wanted = Wanted::new(&prefixes, resources);
+            Answer::Snapshot(snapshot(hub, &wanted, as_lines))
+        }
         Request::Commit {
             changes,
             stamp,
@@ -109,11 +118,54 @@ async fn answer(hub: &Hub, daemon: &dyn Daemon, request: Request) -> Answer {
     }
 }
 
-fn snapshot(hub: &Hub, prefixes: &[String]) -> Snapshot {
+/// Which part of the tree is asked for.
+struct Wanted {
+    /// Sorted, none the beginning of another one.
+    prefixes: Vec<String>,
+    resources: Option<BTreeSet<String>>,
+}
+
+impl Wanted {
+    fn new(prefixes: &[String], resources: Option<Vec<String>>) -> Wanted {
+        let mut sorted = prefixes.to_vec();
+        sorted.sort();
+        sorted.dedup_by(|long, short| long.starts_with(short.as_str()));
+        if sorted.is_empty() {
+            sorted.push(String::new());
+        }
+        Wanted {
+            prefixes: sorted,
+            resources: resources.map(BTreeSet::from_iter),
+        }
+    }
+
+    /// The entries, sorted, each once.
+    fn entries<'t>(&'t self, tree: &'t Tree) -> impl Iterator<Item = (&'t Path, &'t Entry)> {
+        let all = self.prefixes.iter().flat_map(|prefix| tree.range(prefix));
+        all.filter(|(path, _)| self.is_of_wanted_resource(path.as_str()))
+    }
+
+    fn is_of_wanted_resource(&self, path: &str) -> bool {
+        let Some(wanted) = &self.resources else {
+            return true;
+        };
+        let below = path
+            .strip_prefix("resource-")
+            .and_then(|rest| rest.split_once('/'));
+        below.is_none_or(|(name, _)| wanted.contains(name))
+    }
+}
+
+fn snapshot(hub: &Hub, wanted: &Wanted, as_lines: bool) -> Snapshot {
     let (tree, generation) = hub.keys().read_at();
     let now = hub.keys().now_ns();
+    let (entries, lines) = match as_lines {
+        true => (Vec::new(), lines(hub, &tree, wanted)),
+        false => (texts(hub, &tree, wanted), String::new()),
+    };
     Snapshot {
-        entries: texts(hub, &tree, prefixes),
+        entries,
+        lines,
         now_sec: now / SECOND_NS,
         now_nsec: nanos(now),
         host: hub.here().to_string(),
@@ -125,37 +177,48 @@ fn snapshot(hub: &Hub, prefixes: &[String]) -> Snapshot {
     }
 }
 
-/// All entries below any of the prefixes, sorted, each once.
-fn texts(hub: &Hub, tree: &Tree, prefixes: &[String]) -> Vec<EntryText> {
-    let wanted = |path: &Path| {
-        prefixes.is_empty()
-            || prefixes
-                .iter()
-                .any(|p| path.as_str().starts_with(p.as_str()))
-    };
-    let common = match prefixes {
-        [only] => only.as_str(),
-        _ => "",
-    };
-    tree.range(common)
-        .filter(|(path, _)| wanted(path))
+fn texts(hub: &Hub, tree: &Tree, wanted: &Wanted) -> Vec<EntryText> {
+    wanted
+        .entries(tree)
         .map(|(path, entry)| entry_text(hub, path, entry))
         .collect()
 }
 
-fn entry_text(hub: &Hub, path: &Path, entry: &Entry) -> EntryText {
-    let mut value = entry.text().map(str::to_owned);
-    let mut kind = 'l';
-    if value.is_some()
-        && let Some((Key::Log, parts)) = Key::parse(path)
-        && let (Some(res), Some(log)) = (parts.res, parts.log)
-    {
-        // A log that lies here shows its own length, as a file would.
-        match hub.local_log(&res, &log) {
-            Some(len) => (kind, value) = ('f', Some(len.to_string())),
-            None => kind = 'r',
-        }
+/// The same as lines of a tree file.
+fn lines(hub: &Hub, tree: &Tree, wanted: &Wanted) -> String {
+    let mut out = String::new();
+    for (path, entry) in wanted.entries(tree) {
+        let (value, kind) = shown(hub, path, entry);
+        let value = value.as_deref().unwrap_or(".deleted");
+        let (sec, nsec) = (entry.stamp.ns / SECOND_NS, nanos(entry.stamp.ns));
+        // Writing to a text cannot fail.
+        let _ = writeln!(out, "{path}\t{value}\t{sec}.{nsec:09}\t{kind}");
     }
+    out
+}
+
+/// Value and kind as commands see them: a log that lies here shows its own length, as a file would.
+fn shown<'t>(hub: &Hub, path: &Path, entry: &'t Entry) -> (Option<Cow<'t, str>>, char) {
+    let text = entry.text().map(Cow::Borrowed);
+    // Most keys are no logs, and parsing a path costs more than all the rest.
+    if text.is_none() || !path.as_str().contains("/log-") {
+        return (text, 'l');
+    }
+    let Some((Key::Log, parts)) = Key::parse(path) else {
+        return (text, 'l');
+    };
+    let (Some(res), Some(log)) = (parts.res, parts.log) else {
+        return (text, 'l');
+    };
+    match hub.local_log(&res, &log) {
+        Some(len) => (Some(Cow::Owned(len.to_string())), 'f'),
+        None => (text, 'r'),
+    }
+}
+
+fn entry_text(hub: &Hub, path: &Path, entry: &Entry) -> EntryText {
+    let (value, kind) = shown(hub, path, entry);
+    let value = value.map(Cow::into_owned);
     EntryText {
         path: path.to_string(),
         value,
@@ -229,7 +292,7 @@ where
         let (tree, generation) = hub.keys().read_at();
         let entries = match hub.keys().changed_since(after) {
             Changed::Paths(paths) if after > 0 => some(hub, &tree, &paths, prefix),
-            _ => texts(hub, &tree, &[prefix.to_owned()]),
+            _ => texts(hub, &tree, &Wanted::new(&[prefix.to_owned()], None)),
         };
         if !entries.is_empty() || after == 0 {
             let answer = Answer::Changed {
@@ -346,4 +409,60 @@ fn of_resource(plan: &ResourcePlan) -> serde_json::Value {
         "syncer": want(&plan.syncer),
         "export": want(&plan.export),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tree::{Host, Issue, Stamp, Value};
+
+    fn check(prefixes: &[&str], resources: Option<&[&str]>, expected: &[&str]) {
+        let writer = Host::new("alpha").expect("name");
+        let mut tree = Tree::new();
+        for path in [
+            "actual-a/time",
+            "resource-a/size",
+            "resource-ab/size",
+            "uuid",
+        ] {
+            let entry = Entry {
+                value: Value::text("1").expect("value"),
+                stamp: Stamp::new(1, &writer),
+                issue: Issue {
+                    nr: 1,
+                    writer: writer.clone(),
+                },
+                lazy: false,
+            };
+            tree.merge(Path::new(path).expect("path"), entry);
+        }
+        let owned = |list: &[&str]| list.iter().map(|&text| text.to_owned()).collect::<Vec<_>>();
+        let wanted = Wanted::new(&owned(prefixes), resources.map(owned));
+        let found: Vec<&str> = wanted
+            .entries(&tree)
+            .map(|(path, _)| path.as_str())
+            .collect();
+        assert_eq!(found, expected, "{prefixes:?} {resources:?}");
+    }
+
+    #[test]
+    fn parts_of_the_tree_come_in_order_and_each_entry_once() {
+        let all = [
+            "actual-a/time",
+            "resource-a/size",
+            "resource-ab/size",
+            "uuid",
+        ];
+        check(&[], None, &all);
+        check(&["uuid", "", "resource-"], None, &all);
+        check(&["u", "resource-a"], None, &all[1..]);
+        check(&["nosuch"], None, &[]);
+        check(
+            &[],
+            Some(&["a"]),
+            &["actual-a/time", "resource-a/size", "uuid"],
+        );
+        check(&["resource-"], Some(&["ab"]), &["resource-ab/size"]);
+        check(&[], Some(&[]), &["actual-a/time", "uuid"]);
+    }
 }

@@ -185,6 +185,8 @@ impl Daemon for SimDaemon {
     fn snapshot(&mut self) -> Result<Snapshot, DaemonError> {
         match self.request(Request::Snapshot {
             prefixes: Vec::new(),
+            resources: None,
+            as_lines: false,
         })? {
             Answer::Snapshot(s) => {
                 self.generation = s.generation;
@@ -194,11 +196,12 @@ impl Daemon for SimDaemon {
                         sec: s.now_sec,
                         nsec: s.now_nsec,
                     },
-                    entries: s
-                        .entries
-                        .iter()
-                        .map(|e| (e.path.clone(), item(e)))
-                        .collect(),
+                    entries: Arc::new(
+                        s.entries
+                            .iter()
+                            .map(|e| (e.path.clone(), item(e)))
+                            .collect(),
+                    ),
                     daemon_runs: true,
                 })
             }

@@ -45,6 +45,12 @@ pub enum Request {
         /// Text prefixes of paths, not necessarily whole components.
         #[serde(default)]
         prefixes: Vec<String>,
+        /// Of the keys below `resource-<name>/` only those of these resources; `None` for all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        resources: Option<Vec<String>>,
+        /// The entries are wanted as [`Snapshot::lines`], which costs a third. Who does not know that answers entries.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        as_lines: bool,
     },
     /// Sets and deletes keys, all under one stamp. Answered by [`Answer::Committed`] once durable here.
     Commit {
@@ -170,8 +176,12 @@ pub enum Answer {
 /// A part of the tree as text.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Snapshot {
-    /// Sorted by path.
+    /// Sorted by path; nothing when they are in `lines`.
     pub entries: Vec<EntryText>,
+    /// The entries as `mars tree dump` prints them: path, value (`.deleted` for a deleted key), stamp and kind, with TABs
+    /// between them, one entry a line, sorted by path. Neither paths nor values have control characters.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub lines: String,
     /// The daemon's Lamport clock: seconds.
     pub now_sec: u64,
     /// The daemon's Lamport clock: nanoseconds.

@@ -229,6 +229,16 @@ fn requests() -> Vec<(&'static str, Request)> {
             "ask-snapshot",
             Request::Snapshot {
                 prefixes: vec!["resource-data/".to_owned()],
+                resources: None,
+                as_lines: false,
+            },
+        ),
+        (
+            "ask-snapshot-lines",
+            Request::Snapshot {
+                prefixes: Vec::new(),
+                resources: Some(vec!["data".to_owned()]),
+                as_lines: true,
             },
         ),
         (
@@ -293,6 +303,7 @@ fn answers() -> Vec<(&'static str, Answer)> {
             "are-snapshot",
             Answer::Snapshot(Snapshot {
                 entries: vec![entry.clone()],
+                lines: String::new(),
                 now_sec: 1,
                 now_nsec: 2,
                 host: "alpha".to_owned(),
@@ -455,7 +466,12 @@ fn a_newer_peer_may_have_more_fields_and_an_older_one_fewer() {
     }
     let frame = Frame::of(&Earlier::Snapshot {}).expect("fits");
     let read: Request = frame::from_head(&frame.head).expect("readable");
-    assert_eq!(read, Request::Snapshot { prefixes: vec![] });
+    let all = Request::Snapshot {
+        prefixes: vec![],
+        resources: None,
+        as_lines: false,
+    };
+    assert_eq!(read, all);
 }
 
 #[test]

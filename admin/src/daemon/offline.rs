@@ -71,7 +71,7 @@ impl OfflineDaemon {
             nsec: time.nsec,
             kind,
         };
-        let old = self.tree.entries.insert(path.to_owned(), item);
+        let old = self.tree.entries_mut().insert(path.to_owned(), item);
         self.before.entry(path.to_owned()).or_insert(old);
     }
 }
@@ -118,7 +118,7 @@ impl Daemon for OfflineDaemon {
 
     fn forget(&mut self, paths: &[String]) -> Result<bool, DaemonError> {
         for path in paths {
-            if let Some(old) = self.tree.entries.remove(path) {
+            if let Some(old) = self.tree.entries_mut().remove(path) {
                 self.before.entry(path.clone()).or_insert(Some(old));
             }
         }

@@ -3,9 +3,9 @@
 //! One connection per command. Waiting is done by the daemon ([`Request::WaitChange`]), so a command sees a change as soon as
 //! it is there, and asks nothing meanwhile.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use transport::control::{self, Answer, ControlClient, ControlError, EntryText, Request};
@@ -31,6 +31,7 @@ pub struct SocketDaemon {
     dir: String,
     generation: u64,
     began: Instant,
+    resources: Option<Vec<String>>,
 }
 
 impl SocketDaemon {
@@ -48,6 +49,7 @@ impl SocketDaemon {
             dir,
             generation: 0,
             began: Instant::now(),
+            resources: None,
         })
     }
 
@@ -122,18 +124,51 @@ impl SocketDaemon {
             .map_err(|error| understood(error, dir))
     }
 
-    /// The entries whose paths begin with `prefix`.
-    pub fn entries(&mut self, prefix: &str) -> Result<control::Snapshot, DaemonError> {
-        let prefixes = if prefix.is_empty() {
-            Vec::new()
-        } else {
-            vec![prefix.to_owned()]
+    /// The part of the tree whose paths begin with `prefix`.
+    pub fn below(&mut self, prefix: &str) -> Result<Snapshot, DaemonError> {
+        self.read_tree(vec![prefix.to_owned()], None)
+    }
+
+    /// From now on snapshots hold the keys of these resources only, besides everything that is not below a resource. All
+    /// resources as before, as soon as one of them turns out not to exist: perhaps it is a name of something else.
+    pub fn narrow_to(&mut self, resources: Option<Vec<String>>) {
+        self.resources = resources;
+    }
+
+    fn read_tree(
+        &mut self,
+        prefixes: Vec<String>,
+        resources: Option<Vec<String>>,
+    ) -> Result<Snapshot, DaemonError> {
+        let request = Request::Snapshot {
+            prefixes,
+            resources,
+            as_lines: true,
         };
-        match self.ask(&Request::Snapshot { prefixes })? {
-            Answer::Snapshot(snapshot) => Ok(snapshot),
+        match self.ask(&request)? {
+            Answer::Snapshot(answer) => {
+                self.generation = answer.generation;
+                understood_tree(answer)
+            }
             other => Err(unexpected(&other)),
         }
     }
+}
+
+/// A snapshot as the command lines work with it, from lines or from entries.
+fn understood_tree(answer: control::Snapshot) -> Result<Snapshot, DaemonError> {
+    let now = Time {
+        sec: answer.now_sec,
+        nsec: answer.now_nsec,
+    };
+    let mut tree = Snapshot::parse(&answer.lines, &answer.host, now)
+        .map_err(|error| DaemonError::Refused(format!("unexpected answer: {error}")))?;
+    if !answer.entries.is_empty() {
+        let entries = answer.entries.into_iter();
+        let items = entries.map(|mut entry| (std::mem::take(&mut entry.path), item(entry)));
+        tree.entries = Arc::new(items.collect());
+    }
+    Ok(tree)
 }
 
 fn understood(error: ControlError, dir: &Path) -> DaemonError {
@@ -177,23 +212,13 @@ pub fn item(entry: EntryText) -> Item {
 
 impl Daemon for SocketDaemon {
     fn snapshot(&mut self) -> Result<Snapshot, DaemonError> {
-        let answer = self.entries("")?;
-        self.generation = answer.generation;
-        let entries: BTreeMap<String, Item> = answer
-            .entries
-            .into_iter()
-            .map(|mut entry| (std::mem::take(&mut entry.path), item(entry)))
-            .collect();
-        let now = Time {
-            sec: answer.now_sec,
-            nsec: answer.now_nsec,
-        };
-        Ok(Snapshot {
-            host: answer.host,
-            now,
-            entries,
-            daemon_runs: true,
-        })
+        let tree = self.read_tree(Vec::new(), self.resources.clone())?;
+        let is_missing = |res: &String| !tree.dir_exists(&format!("resource-{res}"));
+        if self.resources.iter().flatten().any(is_missing) {
+            self.resources = None;
+            return self.read_tree(Vec::new(), None);
+        }
+        Ok(tree)
     }
 
     fn commit(

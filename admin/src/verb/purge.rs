@@ -178,7 +178,7 @@ pub fn links_everywhere(s: &mut Session<'_>, _res: &str) -> Step {
     let stuck = s.options.stuck_seconds;
     let mut old = Vec::new();
     let mut rubbish = Vec::new();
-    for (path, item) in &s.tree.entries {
+    for (path, item) in s.tree.entries.iter() {
         let name = path.rsplit('/').next().unwrap_or(path);
         let depth = path.matches('/').count();
         if name.starts_with(".tmp.") && !item.time().is_recent(s.tree.now, stuck) {

@@ -59,6 +59,11 @@ impl Library {
         }
     }
 
+    /// Whether the operator has macros.
+    pub fn has_files(&self) -> bool {
+        !self.files.is_empty()
+    }
+
     /// An own or predefined macro. Says on `stderr` when an own one takes the place of a predefined one.
     pub fn find(&self, name: &str, stderr: &mut String) -> Option<Rc<Macro>> {
         if let Some(known) = self.parsed.borrow().get(name) {

@@ -21,17 +21,26 @@ pub enum Hosts {
 }
 
 impl Hosts {
-    /// All lists by name; the second name of each is the one of older versions.
-    pub const ALL: [(Hosts, &'static str); 8] = [
-        (Hosts::Cluster, "cluster-peers"),
-        (Hosts::Resource, "resource-peers"),
-        (Hosts::Guest, "guest-peers"),
-        (Hosts::Configured, "configured-peers"),
-        (Hosts::Cluster, "cluster-members"),
-        (Hosts::Resource, "resource-members"),
-        (Hosts::Guest, "guest-members"),
-        (Hosts::Configured, "configured-members"),
+    /// All lists with the first words of their names.
+    pub const ALL: [(Hosts, &'static str); 4] = [
+        (Hosts::Cluster, "cluster"),
+        (Hosts::Resource, "resource"),
+        (Hosts::Guest, "guest"),
+        (Hosts::Configured, "configured"),
     ];
+}
+
+/// As [`host_list`], under the name of older versions.
+pub fn old_host_list(eval: &mut Eval<'_>, which: Hosts, count: bool) -> String {
+    let named = Hosts::ALL.into_iter().find(|(hosts, _)| *hosts == which);
+    let (prefix, word) = (
+        if count { "count-" } else { "" },
+        named.map_or("", |(_, word)| word),
+    );
+    eval.warn(&format!(
+        "DEPRECATED: macro '{prefix}{word}-members' should be replaced by '{prefix}{word}-peers'"
+    ));
+    host_list(eval, which, count)
 }
 
 /// A list of hosts, one a line, or their number. Hosts taken out of the cluster are not counted in reports.

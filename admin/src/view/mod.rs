@@ -107,6 +107,29 @@ pub fn evaluate(
     view.viewed
 }
 
+/// Whether a `view` command shows nothing but what the keys of its resource, and those of no resource, tell. What an
+/// operator has written may ask for anything.
+pub fn is_about_one(command: &str) -> bool {
+    let Some(name) = name_of_macro(command) else {
+        return false;
+    };
+    let is_ours = match primitive::find(name) {
+        Some(def) => def.view && !def.func.looks_around(),
+        None => builtin::source(name).is_some(),
+    };
+    is_ours && !Library::new(&search_path()).has_files()
+}
+
+/// The name behind `view-`; `default` when there is none.
+fn name_of_macro(command: &str) -> Option<&str> {
+    let rest = command.strip_prefix("view")?;
+    Some(
+        rest.strip_prefix('-')
+            .filter(|name| !name.is_empty())
+            .unwrap_or("default"),
+    )
+}
+
 /// A line of a message with its times and error numbers in words.
 pub fn readable(line: &str, zone: &jiff::tz::TimeZone) -> String {
     message::named_errors(&format::readable_stamps(line, zone, true))

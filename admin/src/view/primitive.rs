@@ -49,6 +49,8 @@ pub enum Func {
     Time(TimeOf, Moment),
     /// A list of hosts, or how many.
     Hosts(Hosts, bool),
+    /// The same under its deprecated name.
+    OldHosts(Hosts, bool),
     /// A list of resources, or how many.
     Names(Names, bool),
     /// Messages, or how many lines.
@@ -57,6 +59,19 @@ pub enum Func {
     Flags(FlagSet),
     /// Whether and how the device is mounted.
     MountOf(MountPart),
+}
+
+impl Func {
+    /// Whether it asks for other resources than that of the variable `res`.
+    pub fn looks_around(self) -> bool {
+        match self {
+            Func::Names(..) => true,
+            Func::Hosts(which, _) | Func::OldHosts(which, _) => which == Hosts::Cluster,
+            // With arguments these may name any resource and any key.
+            Func::Core(_) => true,
+            _ => false,
+        }
+    }
 }
 
 /// What a called name stands for.
@@ -94,6 +109,7 @@ pub fn run(func: Func, eval: &mut Eval<'_>, args: &[String]) -> Result<String, S
         Func::Rate(cursor, what) => Ok(cursor::rate(eval, cursor, what)),
         Func::Time(of, what) => Ok(cursor::moment(eval, of, what, args)),
         Func::Hosts(which, count) => Ok(list::host_list(eval, which, count)),
+        Func::OldHosts(which, count) => Ok(list::old_host_list(eval, which, count)),
         Func::Names(which, count) => Ok(list::name_list(eval, which, count, args)),
         Func::Messages(which, count) => Ok(message::messages(eval, which, count)),
         Func::Flags(set) => Ok(features::names(eval, set)),
@@ -318,8 +334,10 @@ impl Table {
     #[rustfmt::skip]
     fn lists(&mut self) {
         for (which, name) in Hosts::ALL {
-            self.add(name, true, Func::Hosts(which, false), "hosts, one a line");
-            self.add(&format!("count-{name}"), true, Func::Hosts(which, true), "how many hosts");
+            self.add(&format!("{name}-peers"), true, Func::Hosts(which, false), "hosts, one a line");
+            self.add(&format!("count-{name}-peers"), true, Func::Hosts(which, true), "how many hosts");
+            self.add(&format!("{name}-members"), true, Func::OldHosts(which, false), "hosts, one a line");
+            self.add(&format!("count-{name}-members"), true, Func::OldHosts(which, true), "how many hosts");
         }
         for (which, name) in Names::ALL {
             self.add(name, true, Func::Names(which, false), "resources, one a line");

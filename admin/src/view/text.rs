@@ -33,6 +33,10 @@ pub fn split(delim: &Regex, text: &str) -> Vec<String> {
         return Vec::new();
     }
     let mut parts: Vec<String> = delim.split(text).map(str::to_owned).collect();
+    if delim.find(text).is_some_and(|found| found.end() == 0) {
+        // An empty match at the very beginning separates nothing, as in Perl.
+        parts.remove(0);
+    }
     while parts.last().is_some_and(String::is_empty) {
         parts.pop();
     }
