@@ -205,7 +205,7 @@ impl ResourceLoop {
         let own = ResourceFacts {
             logs: self.local_logs(),
             disk_bytes: self.disk.bytes(),
-            disk_error: self.disk.error(),
+            disk_error: self.disk.error().or_else(|| self.front.error()),
             logger: self.logger_slot(),
             replayer: slot(&self.replayer, |job| (Some(job.log.clone()), None)),
             fetcher: slot(&self.fetcher, |job| {

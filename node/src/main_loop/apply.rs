@@ -35,6 +35,9 @@ impl ResourceLoop {
         if self.disk.steer(&plan.disk).await {
             self.parts.bell.notify_one();
         }
+        if self.disk.replica().is_none() {
+            self.front.forget_error();
+        }
         self.steer_export(&plan.export);
         self.steer_front(&plan.logger).await;
         self.steer_logger(&plan.logger);

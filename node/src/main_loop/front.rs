@@ -28,7 +28,12 @@ use tree::Resource;
 pub(super) struct Front {
     gate: Option<Gate>,
     behind: Behind,
+    /// Why the disk did not take what the log could not take either. Until something writes again.
+    failed: Option<String>,
 }
+
+/// Error number published when the disk refuses what the log could not take (EIO).
+const CODE_REFUSED: i32 = -5;
 
 #[derive(Default)]
 enum Behind {
@@ -66,6 +71,16 @@ impl Front {
         self.is_bypassing() || self.is_held()
     }
 
+    /// Why neither the log nor the disk could be written, and the number for it.
+    pub fn error(&self) -> Option<(i32, String)> {
+        self.failed.clone().map(|text| (CODE_REFUSED, text))
+    }
+
+    /// The disk was detached: what it refused is history.
+    pub fn forget_error(&mut self) {
+        self.failed = None;
+    }
+
     /// What applications open; `None` while there is nothing behind it.
     pub fn device(&self) -> Option<Arc<dyn Device>> {
         let gate = self.gate.clone()?;
@@ -81,6 +96,7 @@ impl Front {
             _ => return,
         }
         self.behind = Behind::Logged;
+        self.failed = None;
     }
 
     /// The logger is about to be stopped, but the application goes on: its requests wait.
@@ -116,8 +132,10 @@ impl Front {
         {
             // Neither log nor disk: nobody can be told that anything is safe.
             tracing::error!(%res, %error, "neither the log nor the disk can be written");
+            self.failed = Some(error.to_string());
             return self.shut(DeviceError::Io(error.to_string()));
         }
+        self.failed = None;
         match &self.gate {
             Some(gate) => gate.open(bypass.clone()),
             None => self.gate = Some(Gate::to(bypass.clone())),

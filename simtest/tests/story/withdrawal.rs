@@ -74,3 +74,27 @@ fn sees_emergency(w: &World, at: &str, of: &str) -> bool {
     let node = w.host(at).node();
     node.is_some_and(|node| node.keys().read().text(&path) == Some("1"))
 }
+
+#[test]
+fn with_neither_log_nor_disk_the_application_is_told_and_goes_on_when_they_are_back() {
+    for seed in 1520..1523 {
+        story(seed, async |w| {
+            let app = pair(w, DEVICE_BYTES).await;
+            fail_writes(w, "alpha", &SimHost::disk_path("data"), 1_000);
+            fail_writes(w, "alpha", Path::new("/mars/resource-data"), 1_000);
+            let told = w.run_until(minutes(3), |_| app.counts().errors > 0);
+            assert!(told.await, "{}", w.explain("data"));
+            let seen = w.run_until(minutes(2), |w| knows_of_bad_disk(w, "beta", "alpha"));
+            assert!(seen.await, "{}", w.explain("data"));
+
+            // Past the log a disk promises what a disk promises: what is flushed. The application was told.
+            app.note_past_log("alpha");
+            w.host("alpha").fs.end_faults(256 << 20);
+            w.must("alpha", "marsadm detach data").await;
+            w.must("alpha", "marsadm attach data").await;
+            let before = app.counts();
+            let goes_on = w.run_until(minutes(5), |_| app.counts().flushes > before.flushes + 10);
+            assert!(goes_on.await, "{}", w.explain("data"));
+        });
+    }
+}
