@@ -108,6 +108,7 @@ fn takeover(ask: &Ask<'_>, cursor: Option<&Cursor>) -> Result<LoggerWant, Reason
         return Ok(LoggerWant { log, pred, size });
     }
     is_consistent(ask, cursor, forced)?;
+    own_log_first(ask, cursor)?;
     if !forced {
         nothing_comes_first(ask, cursor)?;
         if !cursor::keeps_role(ask, &cursor.at.log) {
@@ -170,11 +171,20 @@ fn is_consistent(ask: &Ask<'_>, cursor: &Cursor, forced: bool) -> Result<(), Rea
     }
 }
 
+/// An own log begun right before a crash comes first even when nobody wrote to it: others may hold it as ended where
+/// it is, so its number is never used again (invariant 26).
+fn own_log_first(ask: &Ask<'_>, cursor: &Cursor) -> Result<(), Reason> {
+    match &cursor.next {
+        Next::Ready { log, .. } if log.creator == *ask.seen.here => {
+            Err(Reason::FollowsFirst(log.clone()))
+        }
+        _ => Ok(()),
+    }
+}
+
 fn nothing_comes_first(ask: &Ask<'_>, cursor: &Cursor) -> Result<(), Reason> {
     match &cursor.next {
         Next::Open => Ok(()),
-        // An own log nobody wrote to, begun right before a crash: a fresh one replaces it.
-        Next::Ready { log, empty: true } if log.creator == *ask.seen.here => Ok(()),
         Next::Ready { log, .. } => Err(Reason::FollowsFirst(log.clone())),
         Next::After { len, .. } => Err(Reason::NotFetched {
             log: cursor.at.log.clone(),
