@@ -65,6 +65,8 @@ pub struct ResourceFacts {
     pub export: Option<ExportFacts>,
     /// Peers that failed as a source of logs not long ago.
     pub avoid: BTreeSet<Host>,
+    /// Who said lately that it cannot give which log.
+    pub refused: BTreeSet<(LogName, Host)>,
     /// This host writes past the log since it cannot be written.
     pub bypassing: bool,
     /// Requests of applications wait at the device, because one way of writing ends and another one begins.

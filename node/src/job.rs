@@ -239,6 +239,15 @@ pub enum Ended {
         /// What it said, or what the network said.
         error: String,
     },
+    /// The peer can be reached, but does not hold what is needed, or cannot read it.
+    Refused {
+        /// The peer.
+        from: Host,
+        /// The log it was asked for.
+        log: LogName,
+        /// What it said.
+        error: String,
+    },
     /// The underlying disk refused.
     DiskFailed(String),
     /// A log file could not be written or read; for the logger: nothing goes into the log any more.
@@ -257,6 +266,7 @@ impl fmt::Display for Ended {
             Ended::Damaged { at, error } => write!(f, "damaged at {at}: {error}"),
             Ended::Foreign { from, error } => write!(f, "{from} has something else: {error}"),
             Ended::Lost { from, error } => write!(f, "{from} is lost: {error}"),
+            Ended::Refused { from, log, error } => write!(f, "{from} does not give {log}: {error}"),
             Ended::DiskFailed(error) => write!(f, "disk failed: {error}"),
             Ended::LogFailed(error) => write!(f, "log failed: {error}"),
             Ended::KeysFailed(error) => write!(f, "keys cannot be stored: {error}"),

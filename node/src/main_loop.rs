@@ -99,6 +99,8 @@ pub struct ResourceLoop {
     front: Front,
     /// Sources of logs that failed, and until when they are asked last (monotonic time).
     avoid: BTreeMap<Host, Duration>,
+    /// Who refused which log, and until when it is not asked for that one (monotonic time).
+    refused: BTreeMap<(LogName, Host), Duration>,
     meter: Meter,
     shelf_changes: watch::Receiver<u64>,
 }
@@ -118,6 +120,7 @@ impl ResourceLoop {
             exported: None,
             front: Front::default(),
             avoid: BTreeMap::new(),
+            refused: BTreeMap::new(),
             meter: Meter::default(),
         }
     }
@@ -186,6 +189,7 @@ impl ResourceLoop {
         self.note_ends(now);
         self.shelf_changes.mark_unchanged();
         self.avoid.retain(|_, until| *until > now);
+        self.refused.retain(|_, until| *until > now);
         let mut facts = self.parts.host.borrow_and_update().clone();
         facts.now_ns = self.parts.keys.now_ns();
         facts.mono = now;
@@ -214,6 +218,7 @@ impl ResourceLoop {
             syncer: slot(&self.syncer, |job| (None, Some(job.from.clone()))),
             export: self.export(),
             avoid: self.avoid.keys().cloned().collect::<BTreeSet<Host>>(),
+            refused: self.refused.keys().cloned().collect(),
             bypassing: self.front.is_bypassing(),
             held: self.front.is_held(),
             rates,
@@ -254,10 +259,18 @@ impl ResourceLoop {
                 let rest = self.parts.desk.rest.lock().take();
                 self.front.logger_ended(&ended, rest);
             }
-            if worker == "fetcher"
-                && let Ended::Lost { from, .. } | Ended::Foreign { from, .. } = ended
-            {
-                self.avoid.insert(from, now + AVOID_SOURCE_FOR);
+            if worker != "fetcher" {
+                continue;
+            }
+            match ended {
+                Ended::Lost { from, .. } | Ended::Foreign { from, .. } => {
+                    self.avoid.insert(from, now + AVOID_SOURCE_FOR);
+                }
+                Ended::Refused { from, log, .. } => {
+                    self.avoid.insert(from.clone(), now + AVOID_SOURCE_FOR);
+                    self.refused.insert((log, from), now + AVOID_SOURCE_FOR);
+                }
+                _ => {}
             }
         }
     }

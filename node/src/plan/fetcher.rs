@@ -113,7 +113,13 @@ fn from_source(
     final_len: Option<u64>,
 ) -> Want<FetchWant> {
     let have = ask.own.logs.get(log).map_or(0, |local| local.len);
-    if let Some(from) = source(ask, log, have) {
+    if have < final_len.unwrap_or(0) && ask.seen.log_deleted(log) && !is_kept(ask, log, have) {
+        return Want::Rest(Reason::Hole {
+            at: log.at(have),
+            next: log.seq + 1,
+        });
+    }
+    if let Some(from) = source(ask, log, have, final_len.is_some()) {
         return Want::Run(FetchWant {
             log: log.clone(),
             from,
@@ -121,18 +127,21 @@ fn from_source(
             afresh: false,
         });
     }
-    if ask.seen.log_deleted(log) && have < final_len.unwrap_or(0) {
-        return Want::Rest(Reason::Hole {
-            at: log.at(have),
-            next: log.seq + 1,
-        });
-    }
     Want::Rest(Reason::NoSource(log.clone()))
 }
 
+/// Is there a member that keeps `log` although it was deleted, because its replica stands in it behind `have`? A version
+/// link alone proves nothing: `invalidate` copies it from the primary.
+fn is_kept(ask: &Ask<'_>, log: &LogName, have: u64) -> bool {
+    let others = ask.seen.members().into_iter();
+    let mut places = others.filter_map(|host| ask.seen.replay(&host));
+    places.any(|at| at.log == *log && at.offset > have)
+}
+
 /// The creator if it can be reached, else a member with more than `have` bytes; those that failed
-/// lately only when nobody else is left.
-fn source(ask: &Ask<'_>, log: &LogName, have: u64) -> Option<Host> {
+/// lately only when nobody else is left, and not those that refused a log which `has_ended`: who is asked for one that
+/// still grows may only have been asked too early.
+fn source(ask: &Ask<'_>, log: &LogName, have: u64, has_ended: bool) -> Option<Host> {
     let seen = &ask.seen;
     let members = seen.members();
     let has_more = |host: &&Host| {
@@ -149,6 +158,8 @@ fn source(ask: &Ask<'_>, log: &LogName, have: u64) -> Option<Host> {
         .into_iter()
         .chain(others.filter(|host| **host != log.creator))
         .collect();
+    let refused = |host: &Host| ask.own.refused.contains(&(log.clone(), host.clone()));
+    order.retain(|host| !(has_ended && refused(host)));
     // Whom the operator prefers comes first, in the order of the list (`connect-<me>`).
     let preferred = seen.member(seen.here).fetch_from();
     let rank = |host: &Host| preferred.iter().position(|p| p == host);
@@ -170,7 +181,7 @@ fn damage_of(ask: &Ask<'_>, cursor: &Cursor) -> Option<LogName> {
 fn afresh(ask: &Ask<'_>, cursor: &Cursor, log: LogName) -> Want<FetchWant> {
     let own = ask.seen.version(log.seq, ask.seen.here);
     let pred = cursor::pred_of(ask, &log, own.as_ref());
-    match source(ask, &log, 0) {
+    match source(ask, &log, 0, false) {
         Some(from) => Want::Run(FetchWant {
             log,
             from,

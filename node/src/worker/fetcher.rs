@@ -476,8 +476,9 @@ fn lost(job: &FetchJob, error: &NetError) -> Ended {
 }
 
 fn refused(job: &FetchJob, reason: String) -> Ended {
-    Ended::Lost {
+    Ended::Refused {
         from: job.from.clone(),
+        log: job.log.clone(),
         error: reason,
     }
 }

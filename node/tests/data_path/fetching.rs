@@ -174,7 +174,7 @@ async fn a_member_without_the_log_says_so() {
     let site = b.site().await;
     let mut fetcher = fetching(&b, &site, 9, None, false).await;
     let ended = soon("the refusal", fetcher.ended()).await;
-    assert!(matches!(&ended, Ended::Lost { .. }), "{ended}");
+    assert!(matches!(&ended, Ended::Refused { .. }), "{ended}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

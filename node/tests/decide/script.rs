@@ -143,6 +143,10 @@ impl Stage {
                 self.facts.connected = names.iter().map(|n| host(n)).collect::<BTreeSet<_>>();
             }
             ["young"] => self.facts.grace_over = false,
+            ["refused", name, peer] => {
+                self.own.refused.insert((log(name), host(peer)));
+                self.own.avoid.insert(host(peer));
+            }
             ["syncing", name] => {
                 let res = Resource::new(name).expect("valid");
                 self.facts.syncing.insert(res);
