@@ -44,6 +44,7 @@ impl ResourceLoop {
         self.steer_replayer(&plan);
         self.steer_fetcher(&plan);
         self.steer_syncer(&plan);
+        self.forget_disk_failures();
         for log in &plan.drop_logs {
             match self.parts.site.shelf.delete(log).await {
                 Ok(()) => tracing::info!(res = %self.res(), %log, "log deleted"),
@@ -214,6 +215,17 @@ impl ResourceLoop {
                 (seen, logger_place::work(job, site, desk, ring, reins))
             },
         );
+    }
+
+    /// What the disk said to the worker before does not concern the one that works with it now.
+    fn forget_disk_failures(&mut self) {
+        if self.replayer.is_busy() {
+            self.logger.forget_disk_failure();
+        }
+        if self.logger.is_busy() {
+            self.replayer.forget_disk_failure();
+            self.syncer.forget_disk_failure();
+        }
     }
 
     fn steer_running_logger(&self, job: &LoggerWant) {

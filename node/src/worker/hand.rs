@@ -90,6 +90,12 @@ impl<J: Clone, P: Clone> Place<J, P> {
         }
     }
 
+    /// Somebody else has begun to work with the same disk: that it refused this worker says nothing about it any more.
+    pub fn forget_disk_failure(&mut self) {
+        self.last
+            .take_if(|ended| matches!(ended, Ended::DiskFailed(_)));
+    }
+
     /// How long the next start has to wait at `now` (monotonic time).
     pub fn pause(&self, now: Duration) -> Duration {
         self.pause_until.saturating_sub(now)

@@ -42,3 +42,22 @@ fn after_a_failed_flush_of_a_secondarys_disk_it_replays_again_by_itself() {
         });
     }
 }
+
+/// Found by seed 159: it was shown as failing for ever, although the disk was attached again and in use.
+#[test]
+fn a_flush_that_failed_at_the_last_primary_is_forgotten_once_its_disk_is_used_again() {
+    story(1820, async |w| {
+        let app = pair(w, DEVICE_BYTES).await;
+        let disk = SimHost::disk_path("data");
+        w.host("alpha").fs.plan_fault(&disk, Fault::FlushError);
+        app.rest();
+        assert!(w.run_until(minutes(2), |_| app.is_closed()).await);
+        w.type_at("alpha", "marsadm secondary data --timeout=30")
+            .await;
+        w.run_for(minutes(1)).await;
+        w.must("beta", "marsadm primary data").await;
+        app.work();
+        w.run_for(seconds(30)).await;
+        w.must_be_equal("data", &["beta", "alpha"]).await;
+    });
+}
