@@ -198,7 +198,10 @@ impl World {
             let Some(node) = host.node() else { continue };
             for (res, plan) in node.hub().plans() {
                 let ceased = matches!(plan.logger.reason(), Some(node::plan::Reason::Ceased(_)));
-                if let Some(app) = self.apps.get(res.as_str()).filter(|_| ceased) {
+                // There may be space again, and yet the log cannot begin: the disk is lost.
+                let lamp = tree::key::actual(&res, &host.name, "is-emergency");
+                let past = ceased || node.keys().read().text(lamp.as_str()) == Some("1");
+                if let Some(app) = self.apps.get(res.as_str()).filter(|_| past) {
                     app.note_past_log(name);
                 }
             }
@@ -219,6 +222,7 @@ impl World {
 
     /// Stops a host in order.
     pub async fn stop(&mut self, name: &str) {
+        self.note_past_log();
         self.note(name, "stops");
         self.typing.remove(name);
         let net = self.net.clone();

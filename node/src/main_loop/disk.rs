@@ -17,6 +17,9 @@ const TRY_AGAIN_AFTER: Duration = Duration::from_secs(2);
 /// Error number published when a disk cannot be opened (ENXIO).
 const CODE_NO_DISK: i32 = -6;
 
+/// Error number published for a disk of which a flush has failed (EIO).
+const CODE_LOST: i32 = -5;
+
 /// The place for the disk.
 pub struct DiskPlace {
     res: Resource,
@@ -55,8 +58,17 @@ impl DiskPlace {
         self.open.as_ref().map(|open| open.real_bytes)
     }
 
-    /// Why it could not be attached.
+    /// Why it could not be attached, or cannot be used until it is attached again.
     pub fn error(&self) -> Option<(i32, String)> {
+        if self
+            .open
+            .as_ref()
+            .is_some_and(|open| open.replica.is_lost())
+        {
+            let text =
+                "a flush has failed: what the disk holds is unknown until it is attached again";
+            return Some((CODE_LOST, text.to_owned()));
+        }
         self.error.clone().map(|text| (CODE_NO_DISK, text))
     }
 

@@ -39,6 +39,20 @@ pub fn log_error(w: &World, name: &str, res: &str) -> Option<String> {
     (text != "OK").then(|| text.to_owned())
 }
 
+/// What a running host says about its disk while it writes past its log: what was lost there is in no log, and only a
+/// restart attaches the disk again. `None` when all is well.
+pub fn disk_lost_past_log(w: &World, name: &str, res: &str) -> Option<String> {
+    let tree = w.host(name).node()?.keys().read();
+    let text = |key: &str| tree.text(&format!("resource-{res}/actual-{name}/{key}"));
+    let lost = text("msg-err-disk").filter(|text| *text != "OK")?;
+    (text("is-emergency") == Some("1")).then(|| lost.to_owned())
+}
+
+/// Can what is missing be had from nobody, although all faults have ended long ago?
+pub fn is_gone(reason: &str) -> bool {
+    reason.contains("no reachable member has more")
+}
+
 /// Is this a reason that only a command may do something about?
 pub fn is_for_operators(reason: &str) -> bool {
     let signs = [

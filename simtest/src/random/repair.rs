@@ -40,11 +40,14 @@ pub async fn heal(w: &mut World, shape: &Shape) -> Result<(), String> {
     Ok(())
 }
 
-/// A primary that could not write its log takes no changes any more and says so; operators restart it.
+/// A primary that could not write its log takes no changes any more and says so; so does one that has lost its disk while
+/// it wrote past the log. Operators restart it.
 async fn restart_after_log_errors(w: &mut World, shape: &Shape) {
     for name in &shape.names {
-        if promises::progress::log_error(w, name, RES).is_some() {
-            w.count("repaired by a restart after a log error");
+        let log = promises::progress::log_error(w, name, RES);
+        let disk = promises::progress::disk_lost_past_log(w, name, RES);
+        if log.or(disk).is_some() {
+            w.count("repaired by a restart after a log or disk error");
             w.stop(name).await;
             w.start_again(name).await;
             w.run_for(Duration::from_secs(20)).await;
@@ -68,7 +71,8 @@ pub async fn until_up_to_date(
         }
         // Only a command may resolve a split brain or a hole; everything else has to heal by itself.
         let why = promises::progress::reason(w, name, RES);
-        if !promises::progress::is_for_operators(&why) {
+        let gone = promises::progress::is_gone(&why);
+        if !gone && !promises::progress::is_for_operators(&why) {
             return Err(stuck(w, name, &why));
         }
         w.count("resolved by invalidate");

@@ -1,6 +1,7 @@
 //! `/mars` fills up: replicas are given up, never the application (invariants 38 and 39, operations 8).
 
-use simtest::host::Crash;
+use simtest::disk::Fault;
+use simtest::host::{Crash, SimHost};
 use simtest::world::{DEVICE_BYTES, World};
 
 use crate::story::{minutes, pair, seconds, story};
@@ -37,6 +38,16 @@ async fn goes_on(w: &mut World, app: &simtest::app::App) {
         w.explain("data")
     );
     assert_eq!(app.counts().errors, before.errors, "{}", w.explain("data"));
+}
+
+/// Does alpha say that its disk fails?
+fn says_disk_error(w: &World) -> bool {
+    let path = "resource-data/actual-alpha/msg-err-disk";
+    let node = w.host("alpha").node();
+    node.is_some_and(|node| {
+        let tree = node.keys().read();
+        tree.text(path).is_some_and(|text| text != "OK")
+    })
 }
 
 /// What the application does, sometimes, before it closes the device.
@@ -121,4 +132,34 @@ fn a_crash_in_the_emergency_replays_nothing_over_newer_blocks() {
             heals(w).await;
         });
     }
+}
+
+/// Found by seed 194: it refused every request, and no lamp and no message said so.
+#[test]
+fn a_disk_that_is_lost_in_the_emergency_is_shown_and_a_restart_helps() {
+    story(1420, async |w| {
+        let app = pair(w, DEVICE_BYTES).await;
+        w.host("alpha").fs.leave_room(0);
+        assert!(w.run_until(minutes(2), is_emergency).await);
+        goes_on(w, &app).await;
+        let disk = SimHost::disk_path("data");
+        w.host("alpha").fs.plan_fault(&disk, Fault::FlushError);
+        assert!(
+            w.run_until(minutes(2), says_disk_error).await,
+            "{}",
+            w.explain("data")
+        );
+        w.host("alpha").fs.set_capacity(ROOM_AGAIN);
+        w.stop("alpha").await;
+        w.start("alpha").await.expect("starts again");
+        let opened = app.counts().opened;
+        assert!(
+            w.run_until(minutes(3), |_| app.counts().opened > opened)
+                .await,
+            "{}",
+            w.explain("data")
+        );
+        assert!(!says_disk_error(w), "{}", w.explain("data"));
+        heals(w).await;
+    });
 }
