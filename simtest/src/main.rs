@@ -31,6 +31,9 @@ struct Options {
     /// Run every seed twice: both traces must be equal.
     #[arg(long)]
     twice: bool,
+    /// Print the digest of every trace: a change that changes no behaviour leaves them as they are.
+    #[arg(long)]
+    digests: bool,
     /// Go on after a seed that broke a promise.
     #[arg(long)]
     keep_going: bool,
@@ -67,6 +70,9 @@ fn main() -> ExitCode {
                     let outcome = run(seed, &options);
                     if !outcome.broken.is_empty() && !options.keep_going {
                         stop.store(true, Ordering::Relaxed);
+                    }
+                    if options.digests {
+                        println!("trace {} {}", outcome.seed, outcome.digest);
                     }
                     report(&outcome);
                     add(&total, &outcome);

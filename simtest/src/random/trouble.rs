@@ -234,84 +234,92 @@ fn storage(w: &World, kind: Kind, name: &str) {
     }
 }
 
+/// Switches as operators turn them; `up` more often, so that most are on.
+const SWITCH_VERBS: &[&str] = &[
+    "pause-replay",
+    "resume-replay",
+    "pause-sync",
+    "resume-sync",
+    "pause-fetch",
+    "resume-fetch",
+    "detach",
+    "attach",
+    "down",
+    "up",
+    "up",
+];
+
+/// What operators do to logs by hand.
+const LOG_VERBS: &[&str] = &[
+    "log-rotate",
+    "log-delete-all",
+    "cron",
+    "log-purge-all",
+    "log-delete",
+];
+
+/// Commands that make no sense.
+const WRONG_COMMANDS: &[&str] = &[
+    "primary nosuch",
+    "invalidate",
+    "detach data data2",
+    "log-rotate nosuch",
+    "primary data --forec",
+    "create-resource data /disk-data",
+    "delete-resource data",
+    "view all",
+    "view-diskstate",
+    "secondary",
+];
+
 async fn operators(w: &mut World, kind: Kind, name: &str) {
-    let disk = SimHost::disk_path(RES);
-    let disk = disk.display();
+    let later = |w: &mut World, command: &str| w.type_later(name, &format!("marsadm {command}"));
     match kind {
         Kind::Handover => handover(w, name).await,
-        Kind::PrimaryAnyhow => w.type_later(name, "marsadm primary data --timeout=30"),
-        Kind::Failover => {
-            for command in [
-                "pause-fetch data",
-                "primary data --force --timeout=20",
-                "resume-fetch data",
-            ] {
-                w.type_at(name, &format!("marsadm {command}")).await;
-            }
-        }
-        Kind::Secondary => w.type_later(name, "marsadm secondary data --timeout=30"),
+        Kind::PrimaryAnyhow => later(w, "primary data --timeout=30"),
+        Kind::Failover => failover(w, name).await,
+        Kind::Secondary => later(w, "secondary data --timeout=30"),
         Kind::Switches => {
-            let verbs = [
-                "pause-replay",
-                "resume-replay",
-                "pause-sync",
-                "resume-sync",
-                "pause-fetch",
-                "resume-fetch",
-                "detach",
-                "attach",
-                "down",
-                "up",
-                "up",
-            ];
-            if let Some(verb) = w.chance.pick(&verbs) {
-                w.type_later(name, &format!("marsadm {verb} data --timeout=30"));
+            if let Some(verb) = w.chance.pick(SWITCH_VERBS) {
+                later(w, &format!("{verb} data --timeout=30"));
             }
         }
-        Kind::Invalidate => w.type_later(name, "marsadm invalidate data --timeout=30"),
-        Kind::LeaveAndJoin => {
-            let left = w
-                .type_at(name, "marsadm leave-resource data --timeout=20")
-                .await;
-            w.run_for(Duration::from_millis(w.chance.below(5_000)))
-                .await;
-            if left.exit == 0 {
-                w.type_at(
-                    name,
-                    &format!("marsadm join-resource data {disk} --timeout=20"),
-                )
-                .await;
-            }
-        }
+        Kind::Invalidate => later(w, "invalidate data --timeout=30"),
+        Kind::LeaveAndJoin => leave_and_join(w, name).await,
         Kind::Logs => {
-            let verbs = [
-                "log-rotate",
-                "log-delete-all",
-                "cron",
-                "log-purge-all",
-                "log-delete",
-            ];
-            if let Some(verb) = w.chance.pick(&verbs) {
-                w.type_later(name, &format!("marsadm {verb} data --timeout=20"));
+            if let Some(verb) = w.chance.pick(LOG_VERBS) {
+                later(w, &format!("{verb} data --timeout=20"));
             }
         }
         _ => {
-            let commands = [
-                "primary nosuch",
-                "invalidate",
-                "detach data data2",
-                "log-rotate nosuch",
-                "primary data --forec",
-                "create-resource data /disk-data",
-                "delete-resource data",
-                "view all",
-                "view-diskstate",
-                "secondary",
-            ];
-            if let Some(command) = w.chance.pick(&commands) {
-                w.type_later(name, &format!("marsadm {command} --timeout=10"));
+            if let Some(command) = w.chance.pick(WRONG_COMMANDS) {
+                later(w, &format!("{command} --timeout=10"));
             }
         }
+    }
+}
+
+async fn failover(w: &World, name: &str) {
+    for command in [
+        "pause-fetch data",
+        "primary data --force --timeout=20",
+        "resume-fetch data",
+    ] {
+        w.type_at(name, &format!("marsadm {command}")).await;
+    }
+}
+
+async fn leave_and_join(w: &World, name: &str) {
+    let disk = SimHost::disk_path(RES);
+    let left = w
+        .type_at(name, "marsadm leave-resource data --timeout=20")
+        .await;
+    w.run_for(Duration::from_millis(w.chance.below(5_000)))
+        .await;
+    if left.exit == 0 {
+        let disk = disk.display();
+        let join = format!("marsadm join-resource data {disk} --timeout=20");
+        w.type_at(name, &join).await;
     }
 }
 
