@@ -6,39 +6,33 @@ use std::collections::BTreeMap;
 
 use tree::{Digest128, LogName, VersionLink};
 
-use crate::world::World;
+use super::fresh::Fresh;
 
 /// Digest of each place that was ever claimed, and who claimed it first.
 #[derive(Default)]
 pub struct Chain {
     known: BTreeMap<(String, LogName, u64), (Digest128, String)>,
-    seen: BTreeMap<String, [u8; 16]>,
 }
 
 impl Chain {
-    /// Compares what all hosts say now with all that was ever said.
+    /// Compares what a host says now with all that was ever said.
     ///
     /// # Errors
     /// Two claims that cannot both be true.
-    pub fn look(&mut self, w: &World) -> Result<(), String> {
-        for (name, host) in &w.hosts {
-            let Some(node) = host.node() else { continue };
-            let tree = node.keys().read();
-            if self.seen.insert(name.clone(), tree.digest()) == Some(tree.digest()) {
+    pub fn look(&mut self, fresh: &Fresh) -> Result<(), String> {
+        let name = &fresh.name;
+        for (path, entry) in fresh.entries() {
+            let Some((res, rest)) = path.as_str().split_once('/') else {
+                continue;
+            };
+            let Some(text) = entry.text() else { continue };
+            if !res.starts_with("resource-") || !rest.starts_with("version-") {
                 continue;
             }
-            for (path, text) in tree.texts("resource-") {
-                let Some((res, rest)) = path.as_str().split_once('/') else {
-                    continue;
-                };
-                if !rest.starts_with("version-") {
-                    continue;
-                }
-                let Ok(link) = text.parse::<VersionLink>() else {
-                    return Err(format!("{name}: {path} is not a version link: {text}"));
-                };
-                self.claim(res, &link, &format!("{name}: {path}"))?;
-            }
+            let Ok(link) = text.parse::<VersionLink>() else {
+                return Err(format!("{name}: {path} is not a version link: {text}"));
+            };
+            self.claim(res, &link, &format!("{name}: {path}"))?;
         }
         Ok(())
     }

@@ -6,6 +6,7 @@
 
 pub mod chain;
 pub mod copies;
+pub mod fresh;
 pub mod positions;
 pub mod progress;
 pub mod stamps;
@@ -16,6 +17,7 @@ use crate::world::World;
 /// Everything that is checked at every step, with what it has to remember.
 #[derive(Default)]
 pub struct Watch {
+    looked: fresh::Looked,
     chain: chain::Chain,
     stamps: stamps::Stamps,
 }
@@ -28,7 +30,10 @@ impl Watch {
     pub fn look(&mut self, w: &World) -> Result<(), String> {
         positions::look(w)?;
         copies::look(w)?;
-        self.chain.look(w)?;
-        self.stamps.look(w)
+        for fresh in self.looked.fresh(w) {
+            self.chain.look(&fresh)?;
+            self.stamps.look(&fresh)?;
+        }
+        Ok(())
     }
 }

@@ -17,11 +17,12 @@ pub fn look(w: &World) -> Result<(), String> {
     for (name, host) in &w.hosts {
         let Some(node) = host.node() else { continue };
         let tree = node.keys().read();
+        let own = format!("replay-{name}");
         for (path, text) in tree.texts("resource-") {
             let Some((res, rest)) = path.as_str().split_once('/') else {
                 continue;
             };
-            if rest != format!("replay-{name}") {
+            if rest != own {
                 continue;
             }
             let Ok(at) = text.parse::<ReplayPos>() else {

@@ -3,46 +3,39 @@
 
 use std::collections::BTreeMap;
 
-use tree::{Stamp, Value};
+use tree::{Path, Stamp, Value};
 
-use crate::world::World;
+use super::fresh::Fresh;
 
 /// Every entry that was ever seen.
 #[derive(Default)]
 pub struct Stamps {
-    known: BTreeMap<String, BTreeMap<Stamp, Value>>,
-    seen: BTreeMap<String, [u8; 16]>,
+    known: BTreeMap<Path, BTreeMap<Stamp, Value>>,
 }
 
 impl Stamps {
-    /// Compares all entries of all hosts with all that were ever there.
+    /// Compares the entries of a host with all that were ever there.
     ///
     /// # Errors
     /// A stamp that was used for two values of one path.
-    pub fn look(&mut self, w: &World) -> Result<(), String> {
-        for (name, host) in &w.hosts {
-            let Some(node) = host.node() else { continue };
-            let tree = node.keys().read();
-            if self.seen.insert(name.clone(), tree.digest()) == Some(tree.digest()) {
-                continue;
+    pub fn look(&mut self, fresh: &Fresh) -> Result<(), String> {
+        let name = &fresh.name;
+        for (path, entry) in fresh.entries() {
+            if !self.known.contains_key(path) {
+                self.known.insert(path.clone(), BTreeMap::new());
             }
-            for (path, entry) in tree.iter() {
-                if !self.known.contains_key(path.as_str()) {
-                    self.known.insert(path.to_string(), BTreeMap::new());
+            let Some(stamps) = self.known.get_mut(path) else {
+                continue;
+            };
+            match stamps.get(&entry.stamp) {
+                Some(value) if *value != entry.value => {
+                    return Err(format!(
+                        "{name}: {path} has two values of stamp {}: {value:?} and {:?} (46)",
+                        entry.stamp, entry.value
+                    ));
                 }
-                let Some(stamps) = self.known.get_mut(path.as_str()) else {
-                    continue;
-                };
-                match stamps.get(&entry.stamp) {
-                    Some(value) if *value != entry.value => {
-                        return Err(format!(
-                            "{name}: {path} has two values of stamp {}: {value:?} and {:?} (46)",
-                            entry.stamp, entry.value
-                        ));
-                    }
-                    Some(_) => {}
-                    None => drop(stamps.insert(entry.stamp.clone(), entry.value.clone())),
-                }
+                Some(_) => {}
+                None => drop(stamps.insert(entry.stamp.clone(), entry.value.clone())),
             }
         }
         Ok(())
