@@ -315,8 +315,27 @@ fn resident() -> u64 {
 /// What connections beyond the limit may leave behind, all together: nothing but the allocator's swings.
 const LEFT_BEHIND_BYTES_MAX: u64 = 32 << 20;
 
+/// Tells the child process of the following test that it is the one which measures.
+const ALONE: &str = "MARS_TEST_ALONE";
+
+/// In a process of its own: the other tests use memory, too.
+#[test]
+fn thousands_of_connections_cost_no_more_memory_than_hundreds() {
+    let child = std::process::Command::new(std::env::current_exe().expect("this program"))
+        .args(["--exact", "thousands_of_connections_alone", "--nocapture"])
+        .env(ALONE, "1")
+        .output()
+        .expect("child");
+    let text = String::from_utf8_lossy(&child.stderr);
+    assert!(child.status.success(), "{text}");
+}
+
+/// Not a test of its own: see the one before.
 #[tokio::test]
-async fn thousands_of_connections_cost_no_more_memory_than_hundreds() {
+async fn thousands_of_connections_alone() {
+    if std::env::var_os(ALONE).is_none() {
+        return;
+    }
     let office = Office::new("one");
     let [alpha, beta] = office.nets(["alpha", "beta"]);
     let mut newest = std::collections::VecDeque::new();
