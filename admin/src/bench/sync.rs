@@ -92,6 +92,8 @@ fn one(work: &Path, size: u64, equal: bool) -> Result<(f64, f64)> {
     fill(&lab.disk(0), size)?;
     if equal {
         std::fs::copy(lab.disk(0), lab.disk(1))?;
+        // Else the syncer's flush would write this copy.
+        std::fs::File::open(lab.disk(1))?.sync_all()?;
     }
     lab.create(size)?;
     let wire = loopback_bytes()?;
