@@ -5,7 +5,7 @@
 use crate::keys::Key;
 use crate::log_name::LogName;
 use crate::name::{Host, Resource};
-use crate::path::{Path, PathError};
+use crate::path::{self, Path, PathError};
 
 /// A wish of the operator for one member of a resource, on or off.
 /// What operators call fetch and replay is stored as `connect` and `allow-replay`; only here is that known.
@@ -249,7 +249,7 @@ pub fn log_prefix(res: &Resource) -> String {
 }
 
 fn component(name: &str) -> Result<(), PathError> {
-    Path::new(name)?;
+    path::check(name)?;
     if name.contains('/') {
         let name = name.to_owned();
         return Err(PathError::Slash { name });

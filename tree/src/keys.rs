@@ -262,7 +262,7 @@ impl Key {
     pub(crate) fn path(self, fillings: &[&str]) -> Path {
         let mut text = String::with_capacity(80);
         let mut fillings = fillings.iter();
-        for piece in pieces(self.def().pattern) {
+        for piece in &PIECES[self as usize] {
             match piece {
                 Piece::Literal(literal) => text.push_str(literal),
                 Piece::Placeholder(_) => {
@@ -310,6 +310,12 @@ static LINES: LazyLock<[Vec<Line>; 2]> = LazyLock::new(|| {
         .iter()
         .partition::<Vec<&KeyDef>, _>(|def| def.pattern.starts_with(RESOURCE));
     [outside, inside].map(|defs| defs.into_iter().map(prepare).collect())
+});
+
+/// The pieces of all patterns, in the order of the table: every look at a key makes its path.
+static PIECES: LazyLock<Vec<Vec<Piece<'static>>>> = LazyLock::new(|| {
+    let patterns = KEYS.iter().map(|def| pieces(def.pattern).collect());
+    patterns.collect()
 });
 
 fn prepare(def: &'static KeyDef) -> Line {

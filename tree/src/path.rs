@@ -152,7 +152,11 @@ impl Borrow<str> for Path {
     }
 }
 
-fn check(text: &str) -> Result<(), PathError> {
+/// Would `text` be a path?
+///
+/// # Errors
+/// As [`Path::new`].
+pub(crate) fn check(text: &str) -> Result<(), PathError> {
     if text.len() > PATH_BYTES_MAX {
         return Err(PathError::TooLong { bytes: text.len() });
     }

@@ -11,7 +11,7 @@ use std::str::FromStr;
 
 use crate::key::{self, Switch};
 use crate::keys::Key;
-use crate::log_name::LogName;
+use crate::log_name::{LogName, parse_seq};
 use crate::name::{Host, Resource};
 use crate::path::Path;
 use crate::stamp::ns_from_text;
@@ -161,16 +161,21 @@ impl<'a> ResourceView<'a> {
 
     /// Hosts with a disk for it: those with a `data` or `replay` key.
     pub fn members(&self) -> BTreeSet<Host> {
-        let mut hosts = self.hosts_of("data-", Key::Data);
-        hosts.append(&mut self.hosts_of("replay-", Key::Replay));
+        let mut hosts = self.hosts_of("data-");
+        hosts.append(&mut self.hosts_of("replay-"));
         hosts
     }
 
     /// Members and everybody else with a device.
     pub fn participants(&self) -> BTreeSet<Host> {
         let mut hosts = self.members();
-        hosts.append(&mut self.hosts_of("device-", Key::Device));
+        hosts.append(&mut self.with_device());
         hosts
+    }
+
+    /// Everybody with a device.
+    pub fn with_device(&self) -> BTreeSet<Host> {
+        self.hosts_of("device-")
     }
 
     /// Hosts that use the device without a disk.
@@ -202,7 +207,9 @@ impl<'a> ResourceView<'a> {
     /// missing or garbled reads as 0.
     pub fn logs(&self) -> BTreeMap<LogName, u64> {
         let prefix = key::log_prefix(self.res);
-        let log = |(path, text): (&Path, &str)| Some((log_of(path)?, number(text).unwrap_or(0)));
+        let log = |(path, text): (&Path, &str)| {
+            Some((log_of(self.res, path)?, number(text).unwrap_or(0)))
+        };
         self.tree.texts(&prefix).filter_map(log).collect()
     }
 
@@ -218,7 +225,8 @@ impl<'a> ResourceView<'a> {
             .tree
             .range(&prefix)
             .filter(|(_, entry)| entry.is_tombstone());
-        deleted.filter_map(|(path, _)| log_of(path)).collect()
+        let log = |(path, _): (&Path, _)| log_of(self.res, path);
+        deleted.filter_map(log).collect()
     }
 
     /// Was this log deleted?
@@ -229,10 +237,15 @@ impl<'a> ResourceView<'a> {
 
     /// All version links that can be read: (number of the log, host whose view it is) → link.
     pub fn versions(&self) -> BTreeMap<(u64, Host), VersionLink> {
+        self.version_links().into_iter().collect()
+    }
+
+    /// The same in order of their paths.
+    pub fn version_links(&self) -> Vec<((u64, Host), VersionLink)> {
         let prefix = key::version_prefix(self.res);
         let link = |(path, text): (&Path, &str)| {
-            let (_, parts) = Key::parse(path)?;
-            Some(((parts.seq?, parts.host?), text.parse().ok()?))
+            let tail = path.as_str().strip_prefix(&prefix)?;
+            Some((version_of(tail)?, text.parse().ok()?))
         };
         self.tree.texts(&prefix).filter_map(link).collect()
     }
@@ -252,11 +265,12 @@ impl<'a> ResourceView<'a> {
         positions?.iter().map(|pos| pos.log.seq).min()
     }
 
-    fn hosts_of(&self, stem: &str, key: Key) -> BTreeSet<Host> {
+    /// Who has a key that is `stem` and the name of a host.
+    fn hosts_of(&self, stem: &str) -> BTreeSet<Host> {
         let prefix = format!("{}{stem}", key::resource_prefix(self.res));
-        let host = |(path, _): (&Path, &str)| match Key::parse(path)? {
-            (found, parts) if found == key => parts.host,
-            _ => None,
+        let host = |(path, _): (&Path, &str)| {
+            let name = path.as_str().strip_prefix(&prefix)?;
+            Host::new(name).ok()
         };
         self.tree.texts(&prefix).filter_map(host).collect()
     }
@@ -383,8 +397,18 @@ impl<'a> MemberView<'a> {
     }
 }
 
-fn log_of(path: &Path) -> Option<LogName> {
-    Key::parse(path)?.1.log
+/// The log which a key of `res` is about. The same as [`Key::parse`] says, as are the other readers here, without
+/// looking through the whole table for each of many keys.
+fn log_of(res: &Resource, path: &Path) -> Option<LogName> {
+    let below = path.as_str().strip_prefix("resource-")?;
+    let below = below.strip_prefix(res.as_str())?.strip_prefix('/')?;
+    below.parse().ok()
+}
+
+/// Number and host of a version link, by what stands behind `version-`.
+fn version_of(tail: &str) -> Option<(u64, Host)> {
+    let (seq, host) = tail.split_once('-')?;
+    Some((parse_seq(seq)?, Host::new(host).ok()?))
 }
 
 fn parsed<T: FromStr>(tree: &Tree, path: &Path) -> Option<T> {

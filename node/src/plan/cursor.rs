@@ -79,7 +79,7 @@ impl Cursor {
 /// Finds the place; `None` when the own replay position is missing.
 pub fn look(ask: &Ask<'_>) -> Option<Cursor> {
     let seen = &ask.seen;
-    let at = seen.replay(seen.here)?;
+    let at = seen.replay(seen.here)?.clone();
     let local = ask.own.logs.get(&at.log).cloned();
     let (next, parted) = ask_lineage(ask, &at.log, local.as_ref());
     let have = local.as_ref().map_or(0, |local| local.len);
@@ -264,7 +264,7 @@ fn relink(ask: &Ask<'_>, cursor: &Cursor) -> Vec<Step> {
             continue;
         }
         let own = seen.version(log.seq, seen.here);
-        if own.as_ref().is_some_and(|link| link.log != *log) && *log != cursor.at.log {
+        if own.is_some_and(|link| link.log != *log) && *log != cursor.at.log {
             // Another log of this number was ours; a dead branch lies here.
             continue;
         }
@@ -273,10 +273,10 @@ fn relink(ask: &Ask<'_>, cursor: &Cursor) -> Vec<Step> {
             len: local.len,
             digest: local.digest,
         };
-        if own.as_ref().is_some_and(|link| ChainEnd::of(link) == end) {
+        if own.is_some_and(|link| ChainEnd::of(link) == end) {
             continue;
         }
-        let pred = pred_of(ask, log, own.as_ref());
+        let pred = pred_of(ask, log, own);
         let is_given_up = own.is_none() && (pred.is_none() || seen.log_deleted(log));
         if is_given_up && *log != cursor.at.log {
             continue;
@@ -301,7 +301,6 @@ pub fn pred_of(ask: &Ask<'_>, log: &LogName, own: Option<&VersionLink>) -> Optio
     let creators = seen.version(log.seq, &log.creator);
     let same = |link: &&VersionLink| link.log == *log;
     creators
-        .as_ref()
         .filter(same)
         .and_then(of_link)
         .or_else(|| own.filter(same).and_then(of_link))

@@ -75,16 +75,10 @@ fn is_marked(seen: &Seen<'_>) -> bool {
 
 /// Numbers of own version links that say: nothing ever was here.
 fn own_holes<'a>(seen: &Seen<'a>) -> impl Iterator<Item = u64> + use<'a> {
-    let (tree, here) = (seen.tree, seen.here);
-    let prefix = key::version_prefix(seen.res);
-    let links = tree
-        .texts(&prefix)
-        .filter_map(|(_, text)| text.parse::<VersionLink>().ok());
-    let holes: Vec<u64> = links
-        .filter(|link| link.log.creator == *here && is_hole(link))
-        .map(|link| link.log.seq)
-        .collect();
-    holes.into_iter()
+    let here = seen.here;
+    let links = seen.lineage.links();
+    let holes = links.filter(move |link| link.log.creator == *here && is_hole(link));
+    holes.map(|link| link.log.seq)
 }
 
 fn is_hole(link: &VersionLink) -> bool {
@@ -159,7 +153,7 @@ fn first_behind_hole(ask: &Ask<'_>, cursor: Option<&Cursor>) -> u64 {
             return seq + 1;
         }
     }
-    let known = seen.logs().iter().map(|log| log.seq).max().unwrap_or(0);
+    let known = seen.newest_seq();
     let used = seen.resource().max_nr().unwrap_or(0);
     known.max(used).max(at) + HOLE
 }

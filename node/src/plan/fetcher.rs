@@ -68,7 +68,7 @@ fn from_gap(ask: &Ask<'_>, cursor: &Cursor) -> Want<FetchWant> {
         return afresh(ask, cursor, damage);
     }
     let mut log = cursor.at.log.clone();
-    let mut pred = cursor::pred_of(ask, &log, ask.seen.version(log.seq, ask.seen.here).as_ref());
+    let mut pred = cursor::pred_of(ask, &log, ask.seen.version(log.seq, ask.seen.here));
     let mut next = cursor.next.clone();
     for _ in 0..LOGS_AHEAD_MAX {
         match next {
@@ -143,13 +143,12 @@ fn is_kept(ask: &Ask<'_>, log: &LogName, have: u64) -> bool {
 /// still grows may only have been asked too early.
 fn source(ask: &Ask<'_>, log: &LogName, have: u64, has_ended: bool) -> Option<Host> {
     let seen = &ask.seen;
-    let members = seen.members();
     let has_more = |host: &&Host| {
         let link = seen.version(log.seq, host);
         link.is_some_and(|link| link.log == *log && link.len > have)
     };
-    let reachable: BTreeSet<&Host> = members
-        .iter()
+    let reachable: BTreeSet<&Host> = seen
+        .members()
         .filter(|host| *host != seen.here && ask.all.connected.contains(*host))
         .collect();
     let creator = reachable.get(&log.creator).copied();
@@ -180,7 +179,7 @@ fn damage_of(ask: &Ask<'_>, cursor: &Cursor) -> Option<LogName> {
 /// Brings a damaged log once more.
 fn afresh(ask: &Ask<'_>, cursor: &Cursor, log: LogName) -> Want<FetchWant> {
     let own = ask.seen.version(log.seq, ask.seen.here);
-    let pred = cursor::pred_of(ask, &log, own.as_ref());
+    let pred = cursor::pred_of(ask, &log, own);
     match source(ask, &log, 0, false) {
         Some(from) => Want::Run(FetchWant {
             log,

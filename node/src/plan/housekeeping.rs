@@ -6,7 +6,7 @@
 //!
 //! Manual: "Deletion of old Transaction Logs"; marsadm reference 8.2; invariant 25.
 
-use tree::{Host, LogName, Path, ReplayPos, VersionLink, key};
+use tree::{Host, LogName, Path, VersionLink, key};
 
 use super::cursor::{Cursor, Next};
 use super::{Ask, Reason, Want, emergency};
@@ -67,19 +67,11 @@ fn is_forgotten(ask: &Ask<'_>, log: &LogName) -> bool {
     unknown && lowest_needed(ask).is_some_and(|seq| log.seq < seq)
 }
 
-/// The lowest log number any host with a replay position still needs; `None` when one of them
+/// The lowest log number any member still needs; `None` when the position of one of them is missing or
 /// cannot be read, or there is none.
 fn lowest_needed(ask: &Ask<'_>) -> Option<u64> {
-    let prefix = format!("{}replay-", key::resource_prefix(ask.seen.res));
-    let mut lowest = None;
-    for (_, text) in ask.seen.tree.texts(&prefix) {
-        let pos: ReplayPos = text.parse().ok()?;
-        lowest = Some(lowest.unwrap_or(u64::MAX).min(pos.log.seq));
-    }
     // A member that has no replay position yet may need anything.
-    let members = ask.seen.members();
-    let all_known = members.iter().all(|host| ask.seen.replay(host).is_some());
-    lowest.filter(|_| all_known)
+    ask.lineage.min_replay_seq()
 }
 
 /// Own logs nobody has written to, beside which the replica has gone on: this host had just begun them when another one was
@@ -106,10 +98,10 @@ pub fn keys(ask: &Ask<'_>, cursor: Option<&Cursor>) -> Vec<KeyChange> {
     let Some(lowest) = lowest_needed(ask) else {
         return Vec::new();
     };
-    let logs = ask.seen.logs();
-    let last = logs.iter().map(|log| log.seq).max().unwrap_or(0);
+    let last = ask.seen.newest_seq();
     let mut gone: Vec<KeyChange> = Vec::new();
-    for log in logs.iter().filter(|log| log.seq < lowest.min(last)) {
+    let below = lowest.min(last);
+    for log in ask.seen.logs().filter(|log| log.seq < below) {
         let path = key::log(ask.seen.res, log);
         if !is_old(ask, &path) {
             break;
@@ -174,7 +166,7 @@ pub fn role_key(ask: &Ask<'_>, logger: &Want<super::LoggerWant>) -> Option<KeyCh
 pub fn other_primaries(ask: &Ask<'_>) -> Vec<Host> {
     let seen = &ask.seen;
     seen.members()
-        .into_iter()
-        .filter(|host| host != seen.here && seen.is_actual_primary(host))
+        .filter(|host| *host != seen.here && seen.is_actual_primary(host))
+        .cloned()
         .collect()
 }

@@ -28,6 +28,7 @@ use std::collections::BTreeMap;
 
 use tree::key::Switch;
 use tree::lineage::Lineage;
+use tree::view::ResourceView;
 use tree::{Host, LogName, Resource, Tree};
 
 use crate::config::NodeConfig;
@@ -192,9 +193,14 @@ pub fn decide<'a>(
     let resources = which
         .into_iter()
         .map(|res| {
-            let seen = Seen { tree, res, here };
             let own = facts.resources.get(res).unwrap_or(&none);
-            let lineage = Lineage::of(&seen.resource());
+            let lineage = Lineage::of(&ResourceView::new(tree, res));
+            let seen = Seen {
+                tree,
+                res,
+                here,
+                lineage: &lineage,
+            };
             let ask = Ask {
                 seen,
                 lineage: &lineage,

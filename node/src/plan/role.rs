@@ -104,7 +104,7 @@ fn takeover(ask: &Ask<'_>, cursor: Option<&Cursor>) -> Result<LoggerWant, Reason
     let forced = cursor::is_forced(ask);
     if let Some(log) = first_log(ask, cursor) {
         let own = seen.version(log.seq, seen.here);
-        let pred = cursor::pred_of(ask, &log, own.as_ref());
+        let pred = cursor::pred_of(ask, &log, own);
         return Ok(LoggerWant { log, pred, size });
     }
     is_consistent(ask, cursor, forced)?;
@@ -215,9 +215,10 @@ fn others_have_released(ask: &Ask<'_>, cursor: &Cursor) -> Result<(), Reason> {
     let seen = &ask.seen;
     let creator = &cursor.at.log.creator;
     for host in seen.members() {
-        let reachable = ask.all.connected.contains(&host);
-        let concerns_us = reachable || host == *creator;
-        if host != *seen.here && concerns_us && seen.is_actual_primary(&host) {
+        let reachable = ask.all.connected.contains(host);
+        let concerns_us = reachable || host == creator;
+        if host != seen.here && concerns_us && seen.is_actual_primary(host) {
+            let host = host.clone();
             return Err(Reason::OtherPrimary { host, reachable });
         }
     }

@@ -2,11 +2,10 @@
 //! asked the way decisions ask. A key that is missing or malformed reads as "unknown", never as a
 //! default that could start something.
 
-use std::collections::BTreeSet;
-
 use tree::key::{self, Switch};
+use tree::lineage::Lineage;
 use tree::view::{ClusterView, MemberView, ResourceView};
-use tree::{Entry, Host, Key, LogName, ReplayPos, Resource, Tree, VersionLink};
+use tree::{Entry, Host, LogName, ReplayPos, Resource, Tree, VersionLink};
 
 /// One resource in the tree, seen from one host.
 #[derive(Clone, Copy)]
@@ -17,6 +16,8 @@ pub struct Seen<'a> {
     pub res: &'a Resource,
     /// This host.
     pub here: &'a Host,
+    /// Members, positions, logs and version links of the resource in `tree`, read once for all.
+    pub lineage: &'a Lineage,
 }
 
 impl<'a> Seen<'a> {
@@ -45,13 +46,12 @@ impl<'a> Seen<'a> {
 
     /// Has `host` a disk for the resource?
     pub fn is_member(&self, host: &Host) -> bool {
-        self.member(host).is_member()
+        self.lineage.is_member(host)
     }
 
-    /// All hosts with a disk for the resource.
-    pub fn members(&self) -> BTreeSet<Host> {
-        let members = self.resource().members().into_iter();
-        members.filter(|host| self.is_member(host)).collect()
+    /// All hosts with a disk for the resource, in order.
+    pub fn members(&self) -> impl Iterator<Item = &'a Host> + use<'a> {
+        self.lineage.members()
     }
 
     /// The underlying disk of this host.
@@ -76,23 +76,13 @@ impl<'a> Seen<'a> {
     }
 
     /// How far the disk of `host` has come.
-    pub fn replay(&self, host: &Host) -> Option<ReplayPos> {
-        self.member(host).replay()
+    pub fn replay(&self, host: &Host) -> Option<&'a ReplayPos> {
+        self.lineage.replay(host)
     }
 
     /// What `host` says about log `seq`.
-    pub fn version(&self, seq: u64, host: &Host) -> Option<VersionLink> {
-        self.member(host).version(seq)
-    }
-
-    /// What all hosts say about log `seq`.
-    pub fn versions(&self, seq: u64) -> Vec<(Host, VersionLink)> {
-        let prefix = format!("{}{seq:09}-", key::version_prefix(self.res));
-        let links = self.tree.texts(&prefix).filter_map(|(path, text)| {
-            let (_, parts) = Key::parse(path)?;
-            Some((parts.host?, text.parse().ok()?))
-        });
-        links.collect()
+    pub fn version(&self, seq: u64, host: &Host) -> Option<&'a VersionLink> {
+        self.lineage.version(seq, host)
     }
 
     /// The length of a log as its creator published it; `None` when the log is deleted or unknown.
@@ -107,8 +97,13 @@ impl<'a> Seen<'a> {
     }
 
     /// All logs with a live key, in order.
-    pub fn logs(&self) -> Vec<LogName> {
-        self.resource().logs().into_keys().collect()
+    pub fn logs(&self) -> impl Iterator<Item = &'a LogName> + use<'a> {
+        self.lineage.logs().keys()
+    }
+
+    /// The greatest number of a log with a live key; 0 without any.
+    pub fn newest_seq(&self) -> u64 {
+        self.logs().map(|log| log.seq).max().unwrap_or(0)
     }
 
     /// How many bytes of the disk of `host` are synced.

@@ -103,21 +103,50 @@ impl Lineage {
     /// Reads what the tree says about a resource.
     pub fn of(res: &ResourceView<'_>) -> Lineage {
         let mut versions: BTreeMap<u64, BTreeMap<Host, VersionLink>> = BTreeMap::new();
-        for ((seq, host), link) in res.versions() {
+        for ((seq, host), link) in res.version_links() {
             versions.entry(seq).or_default().insert(host, link);
         }
+        let replays = res.replays();
+        let mut primaries: BTreeSet<Host> = replays.keys().cloned().collect();
+        primaries.append(&mut res.with_device());
+        primaries.retain(|host| res.is_actual_primary(host));
         Lineage {
             histories: histories(&versions, res.designated_primary().as_ref()),
             versions,
             logs: res.logs(),
-            primaries: res.actual_primaries(),
-            replays: res.replays(),
+            primaries,
+            replays,
         }
     }
 
     /// The members of the resource.
     pub fn members(&self) -> impl Iterator<Item = &Host> {
         self.replays.keys()
+    }
+
+    /// Has `host` a disk for the resource?
+    pub fn is_member(&self, host: &Host) -> bool {
+        self.replays.contains_key(host)
+    }
+
+    /// How far the disk of `host` has come; `None` when that is missing or cannot be read.
+    pub fn replay(&self, host: &Host) -> Option<&ReplayPos> {
+        self.replays.get(host)?.as_ref()
+    }
+
+    /// Log `seq` as `host` has it.
+    pub fn version(&self, seq: u64, host: &Host) -> Option<&VersionLink> {
+        self.versions.get(&seq)?.get(host)
+    }
+
+    /// All version links that can be read, by number of the log.
+    pub fn links(&self) -> impl Iterator<Item = &VersionLink> {
+        self.versions.values().flat_map(BTreeMap::values)
+    }
+
+    /// All logs that exist somewhere, with the length their creators published.
+    pub fn logs(&self) -> &BTreeMap<LogName, u64> {
+        &self.logs
     }
 
     /// The history of `host` by its own links: number of the log → what of it belongs to it. Empty when the host
