@@ -44,6 +44,18 @@ pub struct SpaceFacts {
     pub total: u64,
 }
 
+impl SpaceFacts {
+    /// Share of `total` that is left, in percent; `None` while nothing is known.
+    pub fn percent(&self) -> Option<u64> {
+        (self.total > 0).then(|| self.rest.saturating_mul(100) / self.total)
+    }
+
+    /// Would every decision be the same with `other`? Every write uses a few bytes; that alone need not wake anybody.
+    pub fn means_the_same_as(&self, other: &SpaceFacts) -> bool {
+        self.level == other.level && self.percent() == other.percent()
+    }
+}
+
 /// What this host knows about one resource.
 #[derive(Clone, Debug, Default)]
 pub struct ResourceFacts {

@@ -51,14 +51,14 @@ pub(super) async fn run(hub: Arc<Hub>) {
     let mut meter = Window::default();
     loop {
         let space = space(&hub, &mut gauge).await;
-        let (members, partners): (BTreeSet<Host>, BTreeSet<Host>) = {
-            let tree = hub.keys.read();
-            let members = dispatch::addresses(&tree, &hub.here).into_keys();
-            (members.collect(), partners(&tree, &hub.here))
-        };
+        let tree = hub.keys.read();
+        let members: BTreeSet<Host> = dispatch::addresses(&tree, &hub.here).into_keys().collect();
         let facts = gossip.borrow_and_update().clone();
         let now = clock.mono();
-        let all_heard = partners.iter().all(|peer| facts.exchanged.contains(peer));
+        // Costs a look at every resource, so only while it is needed.
+        let all_heard =
+            hub.facts.borrow().grace_over || partners(&tree, &hub.here).is_subset(&facts.exchanged);
+        drop(tree);
         let waited = now >= started + hub.config.grace;
         hub.facts.send_if_modified(|held| {
             let mut new = held.clone();
@@ -69,7 +69,7 @@ pub(super) async fn run(hub: Arc<Hub>) {
             new.space = space.unwrap_or(held.space);
             let differs = new.grace_over != held.grace_over
                 || new.connected != held.connected
-                || new.space != held.space;
+                || !new.space.means_the_same_as(&held.space);
             *held = new;
             differs
         });

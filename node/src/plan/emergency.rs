@@ -47,8 +47,8 @@ pub fn must_cease(ask: &Ask<'_>) -> Option<Reason> {
         return Some(Reason::Ceased(why));
     }
     let limit = ask.seen.member(ask.seen.here).emergency_limit();
-    let percent = space.rest.saturating_mul(100) / space.total.max(1);
-    (limit > 0 && space.total > 0 && percent < limit).then(|| {
+    let percent = space.percent()?;
+    (limit > 0 && percent < limit).then(|| {
         let why =
             format!("{percent} % of the state directory is free, emergency-limit is {limit} %");
         Reason::Ceased(why)

@@ -10,6 +10,8 @@ mod script;
 
 use std::path::Path;
 
+use node::facts::SpaceFacts;
+
 #[test]
 fn every_script_gives_the_plan_it_gave_before() {
     let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/decide/script");
@@ -31,4 +33,19 @@ fn every_script_gives_the_plan_it_gave_before() {
             insta::assert_snapshot!(name, format!("{}\n----\n{plan}", text.trim_end()));
         });
     }
+}
+
+/// The main loops are woken only when this says that something differs.
+#[test]
+fn a_few_bytes_less_space_mean_nothing_a_percent_or_a_level_does() {
+    let space = |level, rest| SpaceFacts {
+        level,
+        rest,
+        total: 1 << 30,
+    };
+    let half = space(0, 1 << 29);
+    assert!(half.means_the_same_as(&space(0, (1 << 29) + 4096)));
+    assert!(!half.means_the_same_as(&space(0, (1 << 29) - 4096)));
+    assert!(!half.means_the_same_as(&space(1, 1 << 29)));
+    assert!(!half.means_the_same_as(&SpaceFacts::default()));
 }
