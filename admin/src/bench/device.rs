@@ -113,7 +113,7 @@ pub fn device(common: &Common) -> Result<Found> {
         let mut limit = Vec::new();
         let bar = bar(common.rounds().into(), load.name);
         for _ in 0..common.rounds() {
-            ours.push(measure_ours(common, &work, load, 0)?);
+            ours.push(measure_ours(common, &work, load)?);
             for (kind, figures) in peers.iter().zip(&mut theirs) {
                 let peer = kind.start(&work, common.size())?;
                 figures.push(fio(common, &work, load, &peer.uri())?);
@@ -274,14 +274,10 @@ fn rows_of(load: &Load, ours: &[f64], peers: &[Kind], theirs: Vec<Vec<f64>>) -> 
         .collect()
 }
 
-/// One fresh cluster with one resource, one run of fio. Unreachable secondaries were members, and are dead.
-pub fn measure_ours(common: &Common, work: &Path, load: &Load, unreachable: usize) -> Result<f64> {
-    let mut lab = Lab::new(work, 1 + unreachable)?;
+/// One fresh cluster with one resource, one run of fio.
+fn measure_ours(common: &Common, work: &Path, load: &Load) -> Result<f64> {
+    let mut lab = Lab::new(work, 1)?;
     lab.create(common.size())?;
-    for nr in 1..=unreachable {
-        lab.join(nr, common.size())?;
-        lab.hosts[nr].kill()?;
-    }
     let figure = fio(common, work, load, &lab.uri(0))?;
     lab.hosts[0].stop()?;
     Ok(figure)

@@ -1,13 +1,14 @@
 //! Secondaries: what unreachable ones cost the writer, how fast logs are shipped and replayed, how late one write is.
 
 use std::os::unix::fs::FileExt;
+use std::path::Path;
 use std::time::Duration;
 
 use anyhow::Result;
 use bytes::Bytes;
 
-use super::device::{FSYNC, LOADS, SEQUENTIAL_WRITE, fio, measure_ours};
-use super::lab::{Lab, RES, bar, until};
+use super::device::{FSYNC, LOADS, SEQUENTIAL_WRITE, fio};
+use super::lab::{Lab, RES, Stopwatch, bar, until};
 use super::plot::Curve;
 use super::streams::Kind;
 use super::table::{Row, Target, median, quantile};
@@ -45,32 +46,51 @@ fn unreachable(common: &Common) -> Result<Vec<Row>> {
         if !common.wants(&what) {
             continue;
         }
-        let (mut with, mut without) = (Vec::new(), Vec::new());
+        let mut with = primary(&work.join("unreachable"), common.size(), 2)?;
+        let mut without = primary(&work.join("alone"), common.size(), 0)?;
         let bar = bar(common.rounds().into(), load.name);
-        for _ in 0..common.rounds() {
-            with.push(measure_ours(common, &work, load, 2)?);
-            without.push(measure_ours(common, &work, load, 0)?);
+        let mut figures = [Vec::new(), Vec::new()];
+        for round in 0..common.rounds() {
+            // Who comes first changes, so that neither always finds what the other has left in the caches.
+            for nr in [round % 2, 1 - round % 2] {
+                let lab = [&with, &without][nr as usize];
+                figures[nr as usize].push(fio(common, &work, load, &lab.uri(0))?);
+            }
             bar.inc(1);
         }
         bar.finish_and_clear();
+        with.stop()?;
+        without.stop()?;
+        let [with, without] = figures;
         let row = Row::new(what, load.unit(), with).against("no secondaries", without);
         rows.push(row.wanted(Target::RatioAtLeast(0.95)));
     }
     Ok(rows)
 }
 
-/// Seconds from the end of an outage of the fetcher until the logs, and until the contents, are there.
-pub struct Shipped {
-    /// Bytes the secondary lacked.
-    pub bytes: u64,
-    /// Until all logs were fetched.
-    pub fetched: f64,
-    /// Until the disk had the last write.
-    pub replayed: f64,
+/// A primary whose `unreachable` secondaries were members, and are dead.
+fn primary(work: &Path, size: u64, unreachable: usize) -> Result<Lab> {
+    let mut lab = Lab::new(work, 1 + unreachable)?;
+    lab.create(size)?;
+    for nr in 1..=unreachable {
+        lab.join(nr, size)?;
+        lab.hosts[nr].kill()?;
+    }
+    Ok(lab)
 }
 
-/// Lets the secondary miss `size` bytes, then come back.
-pub fn ship(common: &Common, lab: &Lab, size: u64, round: u8) -> Result<Shipped> {
+/// Seconds from the end of an outage of the fetcher until the logs, and until the contents, are there.
+struct Shipped {
+    /// Bytes the secondary lacked.
+    bytes: u64,
+    /// Until all logs were fetched.
+    fetched: f64,
+    /// Until the disk had the last write.
+    replayed: f64,
+}
+
+/// Lets the secondary miss `size` bytes; what it had before, and the contents of the last block.
+fn miss(common: &Common, lab: &Lab, size: u64, round: u8) -> Result<(u64, [u8; 4096])> {
     lab.hosts[1].marsadm(&["pause-fetch", RES])?.ok()?;
     let before = lab.log_bytes(1);
     fio(common, &lab.base, &SEQUENTIAL_WRITE, &lab.uri(0))?;
@@ -81,8 +101,14 @@ pub fn ship(common: &Common, lab: &Lab, size: u64, round: u8) -> Result<Shipped>
         device.write(size - 4096, &mark, true).await?;
         device.close().await
     })?;
+    Ok((before, mark))
+}
+
+/// Lets the secondary miss `size` bytes, then come back.
+fn ship(common: &Common, lab: &Lab, size: u64, round: u8) -> Result<Shipped> {
+    let (before, mark) = miss(common, lab, size, round)?;
     let disk = std::fs::File::open(lab.disk(1))?;
-    let watch = super::lab::Stopwatch::start();
+    let watch = Stopwatch::start();
     lab.hosts[1].marsadm(&["resume-fetch", RES])?.ok()?;
     let every = Duration::from_millis(2);
     until("the logs", every, || Ok(lab.log_bytes(1) >= before + size))?;
@@ -97,6 +123,27 @@ pub fn ship(common: &Common, lab: &Lab, size: u64, round: u8) -> Result<Shipped>
         fetched,
         replayed: watch.seconds(),
     })
+}
+
+/// Lets the secondary miss `size` bytes, then come back for at most `limit`. Bytes of it that arrived, and the seconds
+/// they took.
+pub fn ship_within(
+    common: &Common,
+    lab: &Lab,
+    size: u64,
+    round: u8,
+    limit: Duration,
+) -> Result<(u64, f64)> {
+    let (before, _) = miss(common, lab, size, round)?;
+    let watch = Stopwatch::start();
+    lab.hosts[1].marsadm(&["resume-fetch", RES])?.ok()?;
+    loop {
+        let (arrived, seconds) = (lab.log_bytes(1).saturating_sub(before), watch.seconds());
+        if arrived >= size || seconds >= limit.as_secs_f64() {
+            return Ok((arrived.min(size), seconds));
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }
 
 fn shipping(common: &Common) -> Result<Vec<Row>> {
