@@ -43,6 +43,8 @@ pub enum Lane {
     Read(Resource),
     /// Writing fetched log bytes of a resource.
     Fetch(Resource),
+    /// Flushing fetched log bytes of a resource, while more are written.
+    FetchFlush(Resource),
     /// The store of the key tree.
     Tree,
     /// Whatever is rare: directory listings, small files, free space.

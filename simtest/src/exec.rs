@@ -23,7 +23,7 @@ pub enum Medium {
 
 fn medium(lane: &Lane) -> Medium {
     match lane {
-        Lane::Log(_) | Lane::Fetch(_) => Medium::Log,
+        Lane::Log(_) | Lane::Fetch(_) | Lane::FetchFlush(_) => Medium::Log,
         Lane::Disk(_) | Lane::Read(_) => Medium::Disk,
         Lane::Tree | Lane::Misc => Medium::Tree,
     }

@@ -32,7 +32,7 @@ pub use io::{BlockFile, Extent, ExtentKind, FreeSpace, Fs, OpenHow};
 pub use layout::Layout;
 pub use log::{
     AheadOptions, Body, Bound, Boundary, FetchedLog, HEADER_BYTES, LogEnd, LogFile, LogHeader,
-    LogIdentity, LogReader, LogWriter, NewRecord, Record, Recovered, ZeroAhead, recover,
+    LogIdentity, LogReader, LogWriter, NewRecord, Record, Recovered, Unflushed, ZeroAhead, recover,
 };
 pub use real_fs::RealFs;
 pub use reserve::Reserve;

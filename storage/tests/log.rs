@@ -4,6 +4,7 @@
 
 mod common;
 
+use bytes::Bytes;
 use common::*;
 use proptest::prelude::*;
 use std::io::{self, Read};
@@ -492,6 +493,29 @@ fn a_copy_keeps_what_was_intact_before_the_damage_and_names_the_place() {
 }
 
 #[test]
+fn a_flush_covers_what_was_written_when_it_was_prepared_and_no_more() {
+    let fs = MemFs::default();
+    let (writer, ends) = written(&fs, &five());
+    let bytes = fs.bytes(writer.path());
+    let (head, body) = bytes.split_at(HEADER_BYTES as usize);
+    let mut copy = FetchedLog::create(&fs, Path::new("/copies"), head, &identity(1)).unwrap();
+    assert!(copy.unflushed().is_none());
+    copy.append(0, &body[..ends[1] as usize + 5]).unwrap();
+    let first = copy.unflushed().expect("two records");
+    copy.append(ends[1] + 5, &body[ends[1] as usize + 5..])
+        .unwrap();
+    let flushed = first.flush().unwrap();
+    assert_eq!(flushed.len, ends[1]);
+    copy.note_flushed(flushed);
+    assert_eq!(copy.durable(), flushed);
+    let rest = copy.unflushed().expect("three more").flush().unwrap();
+    assert_eq!(rest, writer.durable());
+    copy.note_flushed(rest);
+    copy.note_flushed(flushed);
+    assert_eq!(copy.durable(), rest, "an older one takes nothing back");
+}
+
+#[test]
 fn a_copy_goes_on_after_a_restart_from_its_published_end() {
     let fs = MemFs::default();
     let (mut writer, ends) = written(&fs, &five());
@@ -680,7 +704,12 @@ proptest! {
         while copy.durable() != end {
             let at = copy.received() as usize;
             let n = (1 + chance.below(4000) as usize).min(body.len() - at);
-            copy.append(at as u64, &body[at..at + n]).unwrap();
+            let cut = at + chance.below(1 + n as u64) as usize;
+            let piece = |from: usize, to: usize| (from as u64, Bytes::copy_from_slice(&body[from..to]));
+            match chance.yes() {
+                true => copy.append(at as u64, &body[at..at + n]).unwrap(),
+                false => copy.append_all(&[piece(at, cut), piece(cut, at + n)]).unwrap(),
+            }
             if chance.yes() || at + n == body.len() {
                 published = copy.flush().unwrap();
             }

@@ -145,6 +145,7 @@ fn thread_name(lane: &Lane) -> String {
         Lane::Disk(res) => format!("disk-{res}"),
         Lane::Read(res) => format!("read-{res}"),
         Lane::Fetch(res) => format!("fetch-{res}"),
+        Lane::FetchFlush(res) => format!("flush-{res}"),
         Lane::Tree => "tree".to_owned(),
         Lane::Misc => "misc".to_owned(),
     }

@@ -1,7 +1,13 @@
 //! Brings one log from another member to the local shelf, as it grows there.
 //!
-//! The peer pushes what is durable with it; nothing is polled. What arrives while one batch is being made durable gathers
-//! for the next. A record counts when it is whole, intact and on the medium here; only then is it shown to the replayer,
+//! The peer pushes what is durable with it; nothing is polled.
+//!
+//! ```text
+//! channel ─► waiting ─► one batch: check, write ─► flush ─► shown
+//!            (gathers while the one before is written)   (covers what was written when it began)
+//! ```
+//!
+//! All three go on at the same time. A record counts when it is whole, intact and on the medium here; only then is it shown to the replayer,
 //! to other fetchers and, through the own version link, to the cluster (L-C2).
 //!
 //! A damaged local copy is fetched afresh beside the old one, which stays in use up to the damage until the new one can take
@@ -14,7 +20,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use parking_lot::Mutex;
-use storage::{FetchedLog, Fs, LogError, LogHeader};
+use storage::{FetchedLog, Fs, LogEnd, LogError, LogHeader, Unflushed};
 use transport::{Channel, Class, Message, NetError};
 use tree::{Digest128, key};
 
@@ -23,8 +29,11 @@ use crate::ports::{BoxFuture, KeyChange, Lane, blocking};
 use crate::watch;
 use crate::worker::shelf::LogState;
 
-/// Received and not yet durable. The peer waits above it.
-const UNFLUSHED_BYTES_MAX: usize = 8 << 20;
+/// Received and not yet written. The peer waits above it.
+const WAITING_BYTES_MAX: usize = 8 << 20;
+
+/// Written and not yet durable: above it nothing is written before the next flush. What a crash makes us fetch again.
+const UNFLUSHED_BYTES_MAX: u64 = 32 << 20;
 
 /// The own version link is renewed at least this often while bytes arrive.
 const REPORT_INTERVAL: Duration = Duration::from_secs(2);
@@ -75,12 +84,32 @@ struct Fetcher {
     sealed_at: Option<(u64, Digest128)>,
     waiting: Vec<(u64, Bytes)>,
     waiting_bytes: usize,
+    /// Up to here it is in the file.
+    written: u64,
+    /// Written, and no flush of it has begun.
+    unflushed: Option<Unflushed>,
+    durable: LogEnd,
     reported: u64,
     last_report: Duration,
 }
 
-/// Bytes being made durable.
-type Writing = BoxFuture<'static, Option<Result<storage::LogEnd, LogError>>>;
+/// A call under way on a lane.
+type Running<T> = BoxFuture<'static, Option<Result<T, LogError>>>;
+
+/// What the lanes are doing for a fetcher.
+#[derive(Default)]
+struct Lanes {
+    /// A batch being checked and written; ends with what is to be flushed then.
+    writing: Option<Running<Option<Unflushed>>>,
+    /// What was written before being made durable.
+    flushing: Option<Running<LogEnd>>,
+}
+
+impl Lanes {
+    fn are_idle(&self) -> bool {
+        self.writing.is_none() && self.flushing.is_none()
+    }
+}
 
 impl Fetcher {
     /// Opens the local copy and the channel, and compares what both sides have.
@@ -110,6 +139,9 @@ impl Fetcher {
         let replaces = local.filter(|_| job.afresh);
         let mut fetcher = Fetcher {
             reported: copy.durable().len,
+            written: copy.durable().len,
+            unflushed: None,
+            durable: copy.durable(),
             copy: Arc::new(Mutex::new(copy)),
             last_report: site.ports.clock.mono(),
             replaces,
@@ -127,14 +159,12 @@ impl Fetcher {
         Ok(Begun::Fetching(Box::new(fetcher)))
     }
 
-    /// Receives and writes at the same time until there is nothing more to come.
+    /// Receives, writes and flushes at the same time until there is nothing more to come.
     async fn run(mut self: Box<Self>) -> Result<Ended, Ended> {
-        let mut writing: Option<Writing> = None;
+        let mut lanes = Lanes::default();
         loop {
-            if writing.is_none() && !self.waiting.is_empty() {
-                writing = Some(self.write());
-            }
-            if writing.is_none()
+            self.keep_busy(&mut lanes);
+            if lanes.are_idle()
                 && let Some(ended) = self.finish_if_complete().await?
             {
                 return Ok(ended);
@@ -142,9 +172,13 @@ impl Fetcher {
             let report_due = self.report_due();
             tokio::select! {
                 biased;
-                done = in_flight(&mut writing) => {
-                    writing = None;
+                done = in_flight(&mut lanes.flushing) => {
+                    lanes.flushing = None;
                     self.note_durable(done).await?;
+                }
+                done = in_flight(&mut lanes.writing) => {
+                    lanes.writing = None;
+                    self.note_written(done)?;
                 }
                 heard = self.channel.rx.recv(), if self.may_receive() => {
                     let heard = heard.map_err(|error| lost(&self.job, &error))?;
@@ -155,8 +189,32 @@ impl Fetcher {
         }
     }
 
+    fn keep_busy(&mut self, lanes: &mut Lanes) {
+        let durable = self.durable.len;
+        self.unflushed
+            .take_if(|unflushed| unflushed.end().len <= durable);
+        if lanes.flushing.is_none() {
+            lanes.flushing = self.unflushed.take().map(|unflushed| self.flush(unflushed));
+        }
+        let may_write = !self.waiting.is_empty() && self.written < durable + UNFLUSHED_BYTES_MAX;
+        if lanes.writing.is_none() && may_write {
+            lanes.writing = Some(self.write());
+        }
+    }
+
+    fn note_written(
+        &mut self,
+        done: Option<Result<Option<Unflushed>, LogError>>,
+    ) -> Result<(), Ended> {
+        if let Some(unflushed) = self.checked(done)? {
+            self.written = unflushed.end().len;
+            self.unflushed = Some(unflushed);
+        }
+        Ok(())
+    }
+
     fn may_receive(&self) -> bool {
-        self.waiting_bytes < UNFLUSHED_BYTES_MAX && self.sealed_at.is_none()
+        self.waiting_bytes < WAITING_BYTES_MAX && self.sealed_at.is_none()
     }
 
     fn take(&mut self, heard: Message) -> Result<(), Ended> {
@@ -183,35 +241,43 @@ impl Fetcher {
         }
     }
 
-    /// Everything that waits, as one batch under one flush.
-    fn write(&mut self) -> Writing {
+    /// Everything that waits, as one batch.
+    fn write(&mut self) -> Running<Option<Unflushed>> {
         let batch = std::mem::take(&mut self.waiting);
         self.waiting_bytes = 0;
-        let copy = self.copy.clone();
+        let (copy, durable) = (self.copy.clone(), self.durable);
         let exec = self.site.ports.exec.clone();
         let lane = Lane::Fetch(self.site.res.clone());
         let write = move || {
             let mut copy = copy.lock();
-            for (offset, bytes) in &batch {
-                copy.append(*offset, bytes)?;
-            }
-            copy.flush()
+            copy.note_flushed(durable);
+            copy.append_all(&batch)?;
+            Ok(copy.unflushed())
         };
         Box::pin(async move { blocking(&*exec, &lane, write).await })
     }
 
-    async fn note_durable(
-        &mut self,
-        done: Option<Result<storage::LogEnd, LogError>>,
-    ) -> Result<(), Ended> {
-        let end = match done.ok_or(Ended::Stopped)? {
-            Ok(end) => end,
+    fn flush(&self, unflushed: Unflushed) -> Running<LogEnd> {
+        let exec = self.site.ports.exec.clone();
+        let lane = Lane::FetchFlush(self.site.res.clone());
+        Box::pin(async move { blocking(&*exec, &lane, move || unflushed.flush()).await })
+    }
+
+    /// What a lane said, or why the fetch ends.
+    fn checked<T>(&self, done: Option<Result<T, LogError>>) -> Result<T, Ended> {
+        match done.ok_or(Ended::Stopped)? {
+            Ok(done) => Ok(done),
             Err(error @ (LogError::Io { .. } | LogError::Unusable { .. })) => {
-                return Err(Ended::LogFailed(error.to_string()));
+                Err(Ended::LogFailed(error.to_string()))
             }
             // Nothing of it has reached the file: the damage is on the other side or on the way.
-            Err(error) => return Err(foreign(&self.job, error.to_string())),
-        };
+            Err(error) => Err(foreign(&self.job, error.to_string())),
+        }
+    }
+
+    async fn note_durable(&mut self, done: Option<Result<LogEnd, LogError>>) -> Result<(), Ended> {
+        let end = self.checked(done)?;
+        self.durable = end;
         match &self.replaces {
             None => self.site.shelf.grow(&self.job.log, end, false),
             Some(old) => {
@@ -240,15 +306,14 @@ impl Fetcher {
             self.site.shelf.fresh_dir(),
             self.site.shelf.dir().to_owned(),
         );
-        let copy = self.copy.clone();
         let rename = move || {
             fs.rename(&fresh.join(&log), &dir.join(&log))?;
             fs.sync_dir(&dir)?;
-            fs.sync_dir(&fresh)?;
-            std::io::Result::Ok(copy.lock().durable())
+            fs.sync_dir(&fresh)
         };
-        let end = on_fetch_lane(&self.site, rename).await?;
-        let end = end.map_err(|error| Ended::LogFailed(error.to_string()))?;
+        let renamed = on_fetch_lane(&self.site, rename).await?;
+        renamed.map_err(|error| Ended::LogFailed(error.to_string()))?;
+        let end = self.durable;
         self.site.shelf.put(&self.job.log, end, false);
         self.replaces = None;
         tracing::info!(res = %self.site.res, log = %self.job.log, len = end.len, "replaced a damaged copy");
@@ -260,7 +325,7 @@ impl Fetcher {
         let Some((len, digest)) = self.sealed_at else {
             return Ok(None);
         };
-        let end = self.copy.lock().durable();
+        let end = self.durable;
         let needed = self.replaces.as_ref().map_or(0, LogState::usable);
         if (end.len, end.digest) != (len, digest) || len < needed {
             let error = format!(
@@ -312,23 +377,20 @@ impl Fetcher {
 
     fn version_key(&self) -> KeyChange {
         let state = self.site.shelf.state(&self.job.log);
-        let end = state.map_or_else(
-            || self.copy.lock().durable(),
-            |state| storage::LogEnd {
-                len: state.durable,
-                digest: state.digest,
-            },
-        );
+        let end = state.map_or(self.durable, |state| LogEnd {
+            len: state.durable,
+            digest: state.digest,
+        });
         let link = ChainEnd::new(&self.job.log, end).version_link(self.job.pred.as_ref());
         let path = key::version(&self.site.res, self.job.log.seq, &self.site.here);
         (path, Some(link.to_string()))
     }
 }
 
-/// Ends with the batch in flight; never when there is none.
-async fn in_flight(writing: &mut Option<Writing>) -> Option<Result<storage::LogEnd, LogError>> {
-    match writing {
-        Some(writing) => writing.await,
+/// Ends with the call under way; never when there is none.
+async fn in_flight<T>(running: &mut Option<Running<T>>) -> Option<Result<T, LogError>> {
+    match running {
+        Some(running) => running.await,
         None => std::future::pending().await,
     }
 }
@@ -407,7 +469,7 @@ async fn check_header(
 async fn open_copy(site: &Site, job: &FetchJob, state: &LogState) -> Result<FetchedLog, Ended> {
     let (fs, dir) = (site.ports.fs.clone(), site.shelf.dir().to_owned());
     let wanted = site.shelf.identity(&job.log);
-    let known = storage::LogEnd {
+    let known = LogEnd {
         len: state.durable,
         digest: state.digest,
     };

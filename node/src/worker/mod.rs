@@ -1,6 +1,7 @@
 //! The workers of the data path: one loop each, told what to do by a job, ending with a value.
 
 pub mod bypass;
+mod digests;
 pub mod fetcher;
 pub mod gate;
 pub mod hand;

@@ -25,6 +25,7 @@ use tree::{LogPos, Resource};
 
 use crate::export::Buffers;
 use crate::ports::{BoxFuture, Lane, Ports, blocking};
+use crate::worker::digests::{BlockDigest, digests_of};
 
 /// An attached disk.
 pub struct Replica {
@@ -157,17 +158,30 @@ impl Replica {
         .await
     }
 
-    /// Does `with` on the bytes of a range, on the reading thread; the bytes themselves are not handed out.
-    pub(super) async fn read_with<T: Send + 'static>(
+    /// Digests of the blocks of a range, `block` bytes each but the last.
+    ///
+    /// # Errors
+    /// What the disk says.
+    pub(super) async fn digests(
         self: &Arc<Self>,
         at: u64,
-        len: usize,
-        with: impl FnOnce(&[u8]) -> T + Send + 'static,
-    ) -> Result<T, ReplicaError> {
-        let mut bytes = self.buffers.take(len);
+        len: u64,
+        block: u32,
+    ) -> Result<Vec<BlockDigest>, ReplicaError> {
+        self.digests_mixed(at, len, block, |disk, piece, at| disk.read(piece, at))
+            .await
+    }
+
+    /// The same of contents from several places: `fill` gets one piece after the other and where it begins.
+    pub(super) async fn digests_mixed(
+        self: &Arc<Self>,
+        at: u64,
+        len: u64,
+        block: u32,
+        fill: impl Fn(&Disk, &mut [u8], u64) -> Result<(), DiskError> + Send + 'static,
+    ) -> Result<Vec<BlockDigest>, ReplicaError> {
         self.on(self.read_lane(), move |disk| {
-            disk.read(&mut bytes, at)?;
-            Ok(with(&bytes))
+            digests_of(at, len, block, |piece, at| fill(disk, piece, at))
         })
         .await
     }

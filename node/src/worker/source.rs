@@ -30,11 +30,20 @@ pub trait SyncSource: Send + Sync {
     /// Contents of the device, as an application would read them.
     fn read(&self, at: u64, len: u32) -> BoxFuture<'static, Result<Bytes, String>>;
 
+    /// Digests of the blocks of a range of the device, of `block` bytes each but the last, as if they were read.
+    fn digests(
+        &self,
+        at: u64,
+        len: u64,
+        block: u32,
+    ) -> BoxFuture<'static, Result<Vec<BlockDigest>, String>>;
+
     /// Makes everything durable that a reader could have seen until now, and says where that ends.
     fn settle(&self) -> BoxFuture<'static, Result<LogPos, String>>;
 }
 
-pub(super) use blocks::{DIGEST_BYTES_MAX, digest_of, parts};
+pub use crate::worker::digests::BlockDigest;
+pub(super) use blocks::{DIGEST_BYTES_MAX, parts};
 
 /// What this host has to offer.
 pub trait Stock: Send + Sync {
@@ -62,7 +71,7 @@ pub async fn serve(incoming: Incoming, stock: Arc<dyn Stock>, ports: Ports) {
     let (peer, class) = (incoming.from, incoming.class);
     let ended = match class {
         Class::Log => serve_log(incoming.channel, &*stock, &ports).await,
-        Class::Sync => blocks::serve_sync(incoming.channel, stock, ports).await,
+        Class::Sync => blocks::serve_sync(incoming.channel, stock).await,
         Class::State => Ok(()),
     };
     if let Err(error) = ended {

@@ -201,3 +201,40 @@ async fn only_durable_bytes_leave_the_host() {
     tokio::time::sleep(Duration::from_millis(200)).await;
     assert_eq!(fetcher.progress().borrow().received_bytes, 4160);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn more_is_written_while_a_flush_lasts_and_nothing_of_it_is_shown() {
+    let (a, b) = two();
+    let logger = a
+        .primary(log(1, &alpha()), None, LoggerLimits::default())
+        .await;
+    let device = logger.device();
+    let site = b.site().await;
+    let fetcher = fetching(&b, &site, 1, None, false).await;
+    let mut progress = fetcher.progress();
+    write(&device, 0, &[1; 4096]).await;
+    flush(&device).await;
+    soon("one record", progress.wait_for(|p| p.durable.len == 4160))
+        .await
+        .expect("it runs");
+
+    let hold = b.faults.hold_flush("log-000000001");
+    let path = b.log_path(&log(1, &alpha()));
+    for nr in 2..=3u64 {
+        write(&device, 0, &[nr as u8; 4096]).await;
+        flush(&device).await;
+        let written = async {
+            while std::fs::metadata(&path).expect("the copy").len() < 4096 + nr * 4160 {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        soon("a record in the file", written).await;
+    }
+    assert_eq!(progress.borrow().durable.len, 4160);
+    let state = site.shelf.state(&log(1, &alpha())).expect("held");
+    assert_eq!(state.durable, 4160);
+    drop(hold);
+    soon("all", progress.wait_for(|p| p.durable.len == 3 * 4160))
+        .await
+        .expect("it runs");
+}

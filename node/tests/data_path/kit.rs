@@ -293,6 +293,7 @@ impl Machine {
             Lane::Log(res()),
             Lane::Disk(res()),
             Lane::Fetch(res()),
+            Lane::FetchFlush(res()),
             Lane::Misc,
         ] {
             soon("a lane", blocking(&*self.ports.exec, &lane, || ())).await;
@@ -433,6 +434,28 @@ pub struct Faults {
     pub write: Mutex<Option<(String, ErrorKind)>>,
     /// Flushes of files whose path contains this fail.
     pub flush: Mutex<Option<(String, ErrorKind)>>,
+    /// Flushes of files whose path contains this last until the other end is dropped.
+    pub slow_flush: Mutex<Option<(String, std::sync::mpsc::Receiver<()>)>>,
+}
+
+impl Faults {
+    /// The next flush of a file whose path contains `part` lasts until what is returned is dropped.
+    pub fn hold_flush(&self, part: &str) -> std::sync::mpsc::Sender<()> {
+        let (hold, held) = std::sync::mpsc::channel();
+        *self.slow_flush.lock() = Some((part.to_owned(), held));
+        hold
+    }
+
+    fn wait_for_flush(&self, path: &str) {
+        let held = self
+            .slow_flush
+            .lock()
+            .take_if(|(part, _)| path.contains(&**part));
+        if let Some((_, held)) = held {
+            // Only ever an error: nothing is sent.
+            let _ = held.recv();
+        }
+    }
 }
 
 /// The real file system, except for [`Faults`].
@@ -493,6 +516,7 @@ impl BlockFile for FaultyFile {
         self.inner.write_vectored_at(bufs, at)
     }
     fn flush(&self) -> io::Result<()> {
+        self.faults.wait_for_flush(&self.path);
         fails(&self.faults.flush, &self.path)?;
         self.inner.flush()
     }

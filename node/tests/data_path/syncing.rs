@@ -12,7 +12,7 @@ use node::ports::BoxFuture;
 use node::worker::fetcher::fetch;
 use node::worker::replayer::replay;
 use node::worker::replica::Replica;
-use node::worker::source::SyncSource;
+use node::worker::source::{BlockDigest, SyncSource};
 use node::worker::syncer::sync;
 use tokio::sync::Notify;
 use tree::{LogPos, ReplayPos, key};
@@ -196,6 +196,14 @@ impl SyncSource for SlowSource {
     fn read(&self, at: u64, len: u32) -> BoxFuture<'static, Result<Bytes, String>> {
         self.has_read.store(len == 4096, Ordering::SeqCst);
         self.inner.read(at, len)
+    }
+    fn digests(
+        &self,
+        at: u64,
+        len: u64,
+        block: u32,
+    ) -> BoxFuture<'static, Result<Vec<BlockDigest>, String>> {
+        self.inner.digests(at, len, block)
     }
     fn settle(&self) -> BoxFuture<'static, Result<LogPos, String>> {
         let settled = self.inner.settle();

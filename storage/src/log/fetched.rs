@@ -9,18 +9,42 @@ use super::header::{HEADER_BYTES, LogHeader, LogIdentity, checksum_seed};
 use super::recover::{Recovered, recover_chain};
 use crate::error::{LogError, LogPlace, io_failed};
 use crate::io::{BlockFile, Fs, OpenHow, write_at};
+use bytes::Bytes;
 use std::path::Path;
+use std::sync::Arc;
 use tree::LogName;
 
 /// The receiving end of one log.
 pub struct FetchedLog {
-    file: Box<dyn BlockFile>,
+    file: Arc<dyn BlockFile>,
     /// Behind the last verified record. Everything before it is in the file.
     chain: Chain,
     durable: LogEnd,
     /// The beginning of a record whose end has not arrived.
     partial: Vec<u8>,
     failed: Option<String>,
+}
+
+/// What has been written to a copy and is to be flushed, so that more can be written meanwhile.
+pub struct Unflushed {
+    file: Arc<dyn BlockFile>,
+    path: Arc<Path>,
+    end: LogEnd,
+}
+
+impl Unflushed {
+    /// What is going to be durable.
+    pub fn end(&self) -> LogEnd {
+        self.end
+    }
+
+    /// Makes everything durable that was written when this was made, and says where that ends. A
+    /// failure is final for the copy.
+    pub fn flush(&self) -> Result<LogEnd, LogError> {
+        let flushed = self.file.flush();
+        flushed.map_err(io_failed(&self.path, "flushing the copy"))?;
+        Ok(self.end)
+    }
 }
 
 impl FetchedLog {
@@ -79,7 +103,7 @@ impl FetchedLog {
             .end()
             .expect("a copy knows the digest from its header or its published end");
         FetchedLog {
-            file,
+            file: file.into(),
             chain,
             durable,
             partial: Vec::new(),
@@ -111,34 +135,83 @@ impl FetchedLog {
     /// records before a damaged one are kept; the damaged one and everything behind it is refused,
     /// and the error names its place.
     pub fn append(&mut self, offset: u64, bytes: &[u8]) -> Result<(), LogError> {
+        self.must_continue(offset)?;
+        if self.partial.is_empty() {
+            let done = self.take_records(bytes)?;
+            self.partial.extend_from_slice(&bytes[done..]);
+            return Ok(());
+        }
+        self.partial.extend_from_slice(bytes);
+        self.take_gathered()
+    }
+
+    /// The same for pieces that follow each other: all that is whole reaches the file by one call.
+    pub fn append_all(&mut self, pieces: &[(u64, Bytes)]) -> Result<(), LogError> {
+        if let [(offset, bytes)] = pieces {
+            return self.append(*offset, bytes);
+        }
+        let bytes = pieces.iter().map(|(_, bytes)| bytes.len()).sum();
+        self.partial.reserve(bytes);
+        for (offset, bytes) in pieces {
+            self.must_continue(*offset)?;
+            self.partial.extend_from_slice(bytes);
+        }
+        self.take_gathered()
+    }
+
+    /// What is written but not flushed; `None` when everything is durable.
+    pub fn unflushed(&self) -> Option<Unflushed> {
+        let end = self.chain.here.end().expect("known since the start");
+        (self.durable.len < end.len).then(|| Unflushed {
+            file: self.file.clone(),
+            path: self.chain.path.clone(),
+            end,
+        })
+    }
+
+    /// An [`Unflushed::flush`] has ended well, and this is what it said.
+    pub fn note_flushed(&mut self, end: LogEnd) {
+        if end.len > self.durable.len {
+            self.durable = end;
+        }
+    }
+
+    /// Makes everything verified durable. A failure is final for this handle; open the copy again.
+    pub fn flush(&mut self) -> Result<LogEnd, LogError> {
+        self.must_be_usable()?;
+        if let Some(unflushed) = self.unflushed() {
+            match unflushed.flush() {
+                Ok(end) => self.note_flushed(end),
+                Err(error) => {
+                    self.failed = Some(error.to_string());
+                    return Err(error);
+                }
+            }
+        }
+        Ok(self.durable)
+    }
+
+    fn must_continue(&self, offset: u64) -> Result<(), LogError> {
         self.must_be_usable()?;
         if offset != self.received() {
             let mut at = self.chain.place();
             at.at.offset = self.received();
             return Err(LogError::Misplaced { at, found: offset });
         }
-        if self.partial.is_empty() {
-            let done = self.take_records(bytes)?;
-            self.partial.extend_from_slice(&bytes[done..]);
-            return Ok(());
-        }
-        let mut joined = std::mem::take(&mut self.partial);
-        joined.extend_from_slice(bytes);
-        let done = self.take_records(&joined)?;
-        joined.drain(..done);
-        self.partial = joined;
         Ok(())
     }
 
-    /// Makes everything verified durable. A failure is final for this handle; open the copy again.
-    pub fn flush(&mut self) -> Result<LogEnd, LogError> {
-        self.must_be_usable()?;
-        if self.durable.len < self.chain.here.offset {
-            let flushed = self.file.flush();
-            flushed.map_err(|e| self.fail("flushing the copy", e))?;
-            self.durable = self.chain.here.end().expect("known since the start");
+    /// Takes the records that have become whole. The memory is kept as long as it is needed about as large.
+    fn take_gathered(&mut self) -> Result<(), LogError> {
+        let mut gathered = std::mem::take(&mut self.partial);
+        let used = gathered.len();
+        let done = self.take_records(&gathered)?;
+        gathered.drain(..done);
+        if used < gathered.capacity() / 4 {
+            gathered.shrink_to(used);
         }
-        Ok(self.durable)
+        self.partial = gathered;
+        Ok(())
     }
 
     /// Verifies as many records as `bytes` hold and writes them with one call; returns their

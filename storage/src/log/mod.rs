@@ -57,7 +57,7 @@ mod writer;
 
 pub use ahead::{AheadOptions, ZeroAhead};
 pub use chain::{Boundary, LogEnd};
-pub use fetched::FetchedLog;
+pub use fetched::{FetchedLog, Unflushed};
 pub use header::{HEADER_BYTES, LogHeader, LogIdentity};
 pub use reader::{Bound, LogFile, LogReader};
 pub use record::{Body, DATA_BYTES_MAX, RECORD_HEADER_BYTES, Record};

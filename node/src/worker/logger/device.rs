@@ -7,14 +7,14 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use storage::{Body, ExtentKind, Source};
+use storage::{Body, DiskError, ExtentKind, Source};
 use tree::LogPos;
 
 use super::Shared;
 use super::core::{Core, Gate, Waiting, data_bodies};
 use crate::export::{Answer, Device, DeviceError, Extent};
 use crate::ports::BoxFuture;
-use crate::worker::source::SyncSource;
+use crate::worker::source::{BlockDigest, SyncSource};
 
 /// Reads up to this size are answered at once when the disk has them cached: two changes of thread cost more than
 /// copying. Larger ones are worth a thread of their own.
@@ -146,6 +146,22 @@ impl SyncSource for LoggerDevice {
         Box::pin(async move { reading.wait().await.map_err(|error| error.to_string()) })
     }
 
+    fn digests(
+        &self,
+        at: u64,
+        len: u64,
+        block: u32,
+    ) -> BoxFuture<'static, Result<Vec<BlockDigest>, String>> {
+        let (parts, shared) = (self.shared.look_up(at, len), self.shared.clone());
+        Box::pin(async move {
+            let parts = parts.map_err(|error| error.to_string())?;
+            let fill =
+                move |disk: &storage::Disk, piece: &mut [u8], at| fill(piece, at, &parts, disk);
+            let digests = shared.replica.digests_mixed(at, len, block, fill).await;
+            digests.map_err(|error| error.to_string())
+        })
+    }
+
     fn settle(&self) -> BoxFuture<'static, Result<LogPos, String>> {
         let newest = self.newest();
         let flushing = self.flush();
@@ -169,17 +185,7 @@ impl Shared {
         if let [(_, Source::Disk)] = &parts[..] {
             return self.replica.read(off, len as usize).await.map_err(failed);
         }
-        let fill = move |buf: &mut [u8], disk: &storage::Disk| {
-            for (range, source) in &parts {
-                let part = &mut buf[(range.start - off) as usize..(range.end - off) as usize];
-                match source {
-                    Source::Disk => disk.read(part, range.start)?,
-                    Source::Buffered(bytes) => part.copy_from_slice(bytes),
-                    Source::Zero => part.fill(0),
-                }
-            }
-            Ok(())
-        };
+        let fill = move |buf: &mut [u8], disk: &storage::Disk| fill(buf, off, &parts, disk);
         self.replica
             .read_mixed(len as usize, fill)
             .await
@@ -210,6 +216,28 @@ impl Shared {
         }
         Ok(extents)
     }
+}
+
+/// Fills `buf`, which begins at `off`, from what was found for a range around it.
+fn fill(buf: &mut [u8], off: u64, parts: &Parts, disk: &storage::Disk) -> Result<(), DiskError> {
+    let end = off + buf.len() as u64;
+    let first = parts.partition_point(|(range, _)| range.end <= off);
+    for (range, source) in parts[first..]
+        .iter()
+        .take_while(|(range, _)| range.start < end)
+    {
+        let (from, to) = (range.start.max(off), range.end.min(end));
+        let part = &mut buf[(from - off) as usize..(to - off) as usize];
+        match source {
+            Source::Disk => disk.read(part, from)?,
+            Source::Buffered(bytes) => {
+                let bytes = &bytes[(from - range.start) as usize..];
+                part.copy_from_slice(&bytes[..part.len()]);
+            }
+            Source::Zero => part.fill(0),
+        }
+    }
+    Ok(())
 }
 
 fn assemble(off: u64, len: u32, parts: &Parts) -> Bytes {

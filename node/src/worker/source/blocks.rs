@@ -14,7 +14,6 @@ use transport::{Channel, Message, NetError};
 use tree::Resource;
 
 use super::{Served, Stock, SyncSource};
-use crate::ports::{Lane, Ports, blocking};
 
 /// Questions of one syncer which are being answered at the same time. Each may hold [`BODY_BYTES_MAX`] in memory.
 const ANSWERS_MAX: u64 = 32;
@@ -22,15 +21,14 @@ const ANSWERS_MAX: u64 = 32;
 /// Largest block for which a digest is computed, in bytes.
 const DIGEST_BLOCK_BYTES_MAX: u32 = 1 << 20;
 
+/// Digested by one call: as much as a chunk of our own syncer has. The write buffer is looked through once for it.
+const DIGEST_STEP_BYTES: u32 = 4 << 20;
+
 /// Most bytes one question for digests may cover: bounds what a peer can make us read.
 pub(in crate::worker) const DIGEST_BYTES_MAX: u64 = 16 << 20;
 
 /// Answers the questions of a syncer in their order; several are worked on at once.
-pub(super) async fn serve_sync(
-    channel: Channel,
-    stock: Arc<dyn Stock>,
-    ports: Ports,
-) -> Result<(), NetError> {
+pub(super) async fn serve_sync(channel: Channel, stock: Arc<dyn Stock>) -> Result<(), NetError> {
     let Channel { mut tx, mut rx } = channel;
     let (hand_in, mut ready) = mpsc::unbounded_channel();
     let mut working = JoinSet::new();
@@ -49,10 +47,10 @@ pub(super) async fn serve_sync(
             question = rx.recv(), if asked - answered < ANSWERS_MAX => {
                 let (question, nr) = (question?, asked);
                 asked += 1;
-                let (stock, ports, hand_in) = (stock.clone(), ports.clone(), hand_in.clone());
+                let (stock, hand_in) = (stock.clone(), hand_in.clone());
                 let counted = stock.served().map(|served| Counted::new(served, &question));
                 working.spawn(async move {
-                    let answer = answer(question, &*stock, &ports).await;
+                    let answer = answer(question, &*stock).await;
                     if let Some(counted) = counted {
                         counted.answered_by(&answer);
                     }
@@ -97,7 +95,7 @@ impl Drop for Counted {
 }
 
 /// The answer to one question.
-async fn answer(question: Message, stock: &dyn Stock, ports: &Ports) -> Message {
+async fn answer(question: Message, stock: &dyn Stock) -> Message {
     let (id, worked) = match question {
         Message::SyncDigests {
             resource,
@@ -105,7 +103,7 @@ async fn answer(question: Message, stock: &dyn Stock, ports: &Ports) -> Message 
             ranges,
             block,
         } => {
-            let asked = Asked::new(stock, ports, resource, id, ranges);
+            let asked = Asked::new(stock, resource, id, ranges);
             (id, digests(asked, block).await)
         }
         Message::SyncBlocks {
@@ -113,7 +111,7 @@ async fn answer(question: Message, stock: &dyn Stock, ports: &Ports) -> Message 
             id,
             ranges,
         } => {
-            let asked = Asked::new(stock, ports, resource, id, ranges);
+            let asked = Asked::new(stock, resource, id, ranges);
             (id, contents(asked).await)
         }
         _ => (0, Err("that is no question of a syncer".to_owned())),
@@ -122,28 +120,20 @@ async fn answer(question: Message, stock: &dyn Stock, ports: &Ports) -> Message 
 }
 
 /// A question about ranges of a device.
-struct Asked<'a> {
+struct Asked {
     resource: Resource,
     id: u64,
     ranges: Vec<(u64, u64)>,
     source: Option<Arc<dyn SyncSource>>,
-    ports: &'a Ports,
 }
 
-impl<'a> Asked<'a> {
-    fn new(
-        stock: &dyn Stock,
-        ports: &'a Ports,
-        resource: Resource,
-        id: u64,
-        ranges: Vec<(u64, u64)>,
-    ) -> Asked<'a> {
+impl Asked {
+    fn new(stock: &dyn Stock, resource: Resource, id: u64, ranges: Vec<(u64, u64)>) -> Asked {
         Asked {
             source: stock.sync_source(&resource),
             resource,
             id,
             ranges,
-            ports,
         }
     }
 
@@ -173,7 +163,7 @@ impl<'a> Asked<'a> {
     }
 }
 
-async fn digests(asked: Asked<'_>, block: u32) -> Result<Message, String> {
+async fn digests(asked: Asked, block: u32) -> Result<Message, String> {
     let source = asked.check(DIGEST_BYTES_MAX)?;
     if block == 0 || block > DIGEST_BLOCK_BYTES_MAX {
         return Err(format!("digests of {block} bytes are not offered"));
@@ -185,13 +175,8 @@ async fn digests(asked: Asked<'_>, block: u32) -> Result<Message, String> {
     }
     let mut digests = Vec::with_capacity(count as usize);
     for (at, len) in &asked.ranges {
-        for (at, len) in parts(*at, *len, DIGEST_BLOCK_BYTES_MAX / block * block) {
-            let bytes = source.read(at, len).await?;
-            let compute =
-                move || -> Vec<_> { bytes.chunks(block as usize).map(digest_of).collect() };
-            let lane = Lane::Read(asked.resource.clone());
-            let computed = blocking(&*asked.ports.exec, &lane, compute).await;
-            digests.extend(computed.ok_or("the daemon is stopping")?);
+        for (at, len) in parts(*at, *len, DIGEST_STEP_BYTES / block * block) {
+            digests.extend(source.digests(at, len.into(), block).await?);
         }
     }
     let at = source.settle().await?;
@@ -199,7 +184,7 @@ async fn digests(asked: Asked<'_>, block: u32) -> Result<Message, String> {
     Ok(Message::SyncDigestsAre { id, digests, at })
 }
 
-async fn contents(asked: Asked<'_>) -> Result<Message, String> {
+async fn contents(asked: Asked) -> Result<Message, String> {
     let source = asked.check(BODY_BYTES_MAX as u64)?;
     let not_before = source.newest();
     let mut pieces = Vec::with_capacity(asked.ranges.len());
@@ -222,11 +207,4 @@ pub(in crate::worker) fn parts(at: u64, len: u64, max: u32) -> impl Iterator<Ite
         let done = nr * u64::from(max);
         (at + done, (len - done).min(max.into()) as u32)
     })
-}
-
-/// What both sides of a sync call the digest of a block.
-pub(in crate::worker) fn digest_of(block: &[u8]) -> [u8; 16] {
-    let mut digest = [0; 16];
-    digest.copy_from_slice(&blake3::hash(block).as_bytes()[..16]);
-    digest
 }

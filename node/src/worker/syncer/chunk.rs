@@ -13,7 +13,7 @@ use tree::{Host, LogPos};
 use super::asker::Asker;
 use crate::job::Ended;
 use crate::worker::replica::Replica;
-use crate::worker::source::{DIGEST_BYTES_MAX, digest_of, parts};
+use crate::worker::source::{BlockDigest, DIGEST_BYTES_MAX, parts};
 
 /// Blocks of the first comparison.
 const COARSE_BYTES: u32 = 1 << 20;
@@ -93,16 +93,15 @@ impl Chunk<'_> {
         Ok((unequal.collect(), at))
     }
 
-    async fn own_digests(&self, ranges: &[(u64, u64)], block: u32) -> Result<Vec<[u8; 16]>, Ended> {
+    async fn own_digests(
+        &self,
+        ranges: &[(u64, u64)],
+        block: u32,
+    ) -> Result<Vec<BlockDigest>, Ended> {
         let mut digests = Vec::new();
         for (at, len) in ranges {
-            for (at, len) in parts(*at, *len, COARSE_BYTES) {
-                let compute = move |bytes: &[u8]| -> Vec<_> {
-                    bytes.chunks(block as usize).map(digest_of).collect()
-                };
-                let read = self.replica.read_with(at, len as usize, compute).await;
-                digests.extend(read.map_err(|error| Ended::DiskFailed(error.to_string()))?);
-            }
+            let read = self.replica.digests(*at, *len, block).await;
+            digests.extend(read.map_err(|error| Ended::DiskFailed(error.to_string()))?);
         }
         Ok(digests)
     }
