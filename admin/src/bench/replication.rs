@@ -74,7 +74,10 @@ fn primary(work: &Path, size: u64, unreachable: usize) -> Result<Lab> {
     lab.create(size)?;
     for nr in 1..=unreachable {
         lab.join(nr, size)?;
-        lab.hosts[nr].kill()?;
+    }
+    // Only now: a member that joins waits for the others, also for one that has just died.
+    for host in &mut lab.hosts[1..] {
+        host.kill()?;
     }
     Ok(lab)
 }
