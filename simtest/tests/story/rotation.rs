@@ -40,29 +40,3 @@ fn many_rotations_under_load_lose_nothing() {
         w.must_be_equal("data", &["alpha", "beta"]).await;
     });
 }
-
-/// Found by seed 272: the copies of the secondaries had ended, the log went on, and nobody fetched the rest of it.
-#[test]
-fn a_primary_that_crashes_before_it_wrote_to_its_new_log_never_uses_that_number_again() {
-    story(1110, async |w| {
-        // Its replay position stays in the log before.
-        w.configure(|config| config.logger.writeback_age_max = minutes(10));
-        let app = pair(w, DEVICE_BYTES).await;
-        app.rest();
-        assert!(w.run_until(minutes(2), |_| app.is_closed()).await);
-        w.must("alpha", "marsadm log-rotate data").await;
-        w.run_for(seconds(5)).await;
-        w.crash("alpha", Crash::Process);
-        w.start("alpha").await.expect("starts again");
-        let opened = app.counts().opened;
-        app.work();
-        assert!(
-            w.run_until(minutes(3), |_| app.counts().opened > opened)
-                .await,
-            "{}",
-            w.explain("data")
-        );
-        w.run_for(seconds(20)).await;
-        w.must_be_equal("data", &["alpha", "beta"]).await;
-    });
-}
