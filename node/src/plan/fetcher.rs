@@ -133,8 +133,8 @@ fn from_source(
 /// Is there a member that keeps `log` although it was deleted, because its replica stands in it behind `have`? A version
 /// link alone proves nothing: `invalidate` copies it from the primary.
 fn is_kept(ask: &Ask<'_>, log: &LogName, have: u64) -> bool {
-    let others = ask.seen.members().into_iter();
-    let mut places = others.filter_map(|host| ask.seen.replay(&host));
+    let others = ask.seen.members();
+    let mut places = others.filter_map(|host| ask.seen.replay(host));
     places.any(|at| at.log == *log && at.offset > have)
 }
 
