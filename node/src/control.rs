@@ -360,6 +360,7 @@ fn parameters(hub: &Hub, facts: &Facts) -> serde_json::Value {
     let [.., hardest] = config.free_bytes;
     let buffered = hub.buffered_bytes();
     let (throughput, writeback) = (hub.throughput(), hub.writeback_kib());
+    let (copy_reads, copy_writes) = hub.copying();
     let clock = &hub.ports.clock;
     let ahead_ns = hub.keys().now_ns().saturating_sub(clock.wall_ns());
     json!({
@@ -374,6 +375,8 @@ fn parameters(hub: &Hub, facts: &Facts) -> serde_json::Value {
         "io_writeback_rate_kb": writeback,
         "server_io_rate_kb": throughput.served_kib,
         "server_io_flying": hub.serving(),
+        "copy_read_flying": copy_reads,
+        "copy_write_flying": copy_writes,
         "network_io_timeout": transport::line::IDLE_MAX.as_secs(),
         "mars_port": own_port(hub),
         "lamport_difference_sec": Duration::from_nanos(ahead_ns).as_secs_f64(),

@@ -85,6 +85,8 @@ pub struct ResourceFacts {
     pub held: bool,
     /// How fast the workers are.
     pub rates: Rates,
+    /// What applications wait for.
+    pub device: DeviceFacts,
 }
 
 /// Throughput in KiB per second over the last few seconds.
@@ -96,10 +98,21 @@ pub struct Rates {
     pub fetch_kib: u64,
     /// Compared and copied disk.
     pub sync_kib: u64,
-    /// Requests at the device.
+    /// Read and written by applications.
     pub device_kib: u64,
+    /// Requests of applications answered, per second.
+    pub device_ops: u64,
     /// Moved from the write buffer to the underlying disk.
     pub writeback_kib: u64,
+}
+
+/// What applications wait for at the device, looked at every few seconds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeviceFacts {
+    /// Requests under way.
+    pub flying: u64,
+    /// When a request was answered last, or the first of those under way was seen, in nanoseconds since 1970; 0 is never.
+    pub moved_ns: u64,
 }
 
 impl ResourceFacts {

@@ -10,6 +10,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::task::JoinHandle;
@@ -36,6 +37,34 @@ pub struct Site {
     pub keys: Arc<dyn Keys>,
     /// The log files of this resource on this host.
     pub shelf: Arc<Shelf>,
+    /// Where all syncers of this host are counted.
+    pub copying: Arc<Copying>,
+}
+
+/// What the syncers of this host have under way, for people.
+#[derive(Debug, Default)]
+pub struct Copying {
+    /// Questions to other hosts which are not answered yet.
+    pub reading: AtomicU64,
+    /// Pieces on their way to an underlying disk.
+    pub writing: AtomicU64,
+}
+
+/// Counts one more as long as it lives.
+pub struct UnderWay<'a>(&'a AtomicU64);
+
+impl<'a> UnderWay<'a> {
+    /// Begins now.
+    pub fn new(counter: &'a AtomicU64) -> UnderWay<'a> {
+        counter.fetch_add(1, Relaxed);
+        UnderWay(counter)
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
 }
 
 /// The place where a log ends, with the digest of everything up to there. The pair which version

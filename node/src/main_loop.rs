@@ -24,7 +24,7 @@ use tokio::task::JoinSet;
 use tree::{Host, LogName, LogPos, Resource};
 
 use crate::config::NodeConfig;
-use crate::export::Exports;
+use crate::export::{Exports, UsageNow};
 use crate::facts::{ExportFacts, Facts, LocalLog, ResourceFacts, Slot};
 use crate::job::{Ended, FetchProgress, LoggerProgress, ReplayProgress, Site, SyncProgress};
 use crate::keys::KeyService;
@@ -197,13 +197,19 @@ impl ResourceLoop {
         let logger = self.logger.progress().flatten();
         let buffered = logger.as_ref().map_or(0, |logger| logger.buffered_bytes);
         self.parts.desk.buffered_bytes.store(buffered, Relaxed);
+        let used = self
+            .exported
+            .as_ref()
+            .map_or_else(UsageNow::default, |name| self.parts.exports.usage(name));
         let rates = self.meter.rates(
             now,
             self.replayer.progress().as_ref(),
             self.fetcher.progress().as_ref(),
             self.syncer.progress().as_ref(),
             logger.as_ref(),
+            used,
         );
+        let device = self.meter.device(now, facts.now_ns, used);
         let desk = &self.parts.desk;
         desk.writeback_kib.store(rates.writeback_kib, Relaxed);
         let own = ResourceFacts {
@@ -222,6 +228,7 @@ impl ResourceLoop {
             bypassing: self.front.is_bypassing(),
             held: self.front.is_held(),
             rates,
+            device,
         };
         facts.resources.insert(self.res().clone(), own);
         facts

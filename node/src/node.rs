@@ -25,6 +25,7 @@ use crate::config::NodeConfig;
 use crate::export::Exports;
 use crate::facts::Facts;
 use crate::gossip_loop::Gossip;
+use crate::job::Copying;
 use crate::keys::{Future, KeyService, OpenError, Storage};
 use crate::main_loop::Desk;
 use crate::plan::ResourcePlan;
@@ -81,6 +82,7 @@ pub struct Hub {
     /// Resources that sync to this host now.
     syncing: Arc<Mutex<BTreeSet<Resource>>>,
     served: Arc<Served>,
+    copying: Arc<Copying>,
     throughput: Mutex<Throughput>,
 }
 
@@ -135,6 +137,7 @@ impl Node {
             units: Mutex::default(),
             syncing: Arc::default(),
             served: Arc::default(),
+            copying: Arc::default(),
             throughput: Mutex::default(),
         });
         let mut tasks = JoinSet::new();
@@ -264,6 +267,12 @@ impl Hub {
     /// Questions of other hosts' syncers which are being answered now.
     pub fn serving(&self) -> u64 {
         self.served.flying.load(Relaxed)
+    }
+
+    /// What the syncers of this host have under way: questions, and pieces for underlying disks.
+    pub fn copying(&self) -> (u64, u64) {
+        let Copying { reading, writing } = &*self.copying;
+        (reading.load(Relaxed), writing.load(Relaxed))
     }
 
     /// Counters and connections of all peers met since the start.

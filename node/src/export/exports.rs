@@ -15,6 +15,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 
 use super::device::Device;
+use super::usage::{Usage, UsageNow};
 
 /// Longest name of an export in bytes, as the NBD protocol has it.
 pub const NAME_BYTES_MAX: usize = 4096;
@@ -64,6 +65,7 @@ struct Export {
     closing: bool,
     /// Becomes true when clients have to go at once.
     cut: watch::Sender<bool>,
+    usage: Arc<Usage>,
 }
 
 /// The exports of this host. Shared by the main loop and the server.
@@ -104,6 +106,7 @@ impl Exports {
             opens: watch::Sender::new(0),
             closing: false,
             cut: watch::Sender::new(false),
+            usage: Arc::default(),
         };
         all.insert(name.to_owned(), export);
         drop(all);
@@ -182,6 +185,13 @@ impl Exports {
             .map_or(0, |export| *export.opens.borrow())
     }
 
+    /// What its clients do with `name`; nothing if there is no such export.
+    pub fn usage(&self, name: &str) -> UsageNow {
+        let all = self.all.lock();
+        all.get(name)
+            .map_or_else(UsageNow::default, |export| export.usage.now())
+    }
+
     /// The open count of `name` to be watched; closed when the export is gone.
     pub fn watch_opens(&self, name: &str) -> Option<watch::Receiver<u64>> {
         self.all
@@ -234,6 +244,7 @@ impl Exports {
             Opened {
                 device: Arc::clone(&export.device),
                 cut: export.cut.subscribe(),
+                usage: Arc::clone(&export.usage),
                 name: name.to_owned(),
                 exports: Arc::clone(self),
             }
@@ -276,6 +287,7 @@ impl Export {
 pub struct Opened {
     device: Arc<dyn Device>,
     cut: watch::Receiver<bool>,
+    usage: Arc<Usage>,
     name: String,
     exports: Arc<Exports>,
 }
@@ -284,6 +296,11 @@ impl Opened {
     /// The device behind the export.
     pub fn device(&self) -> &Arc<dyn Device> {
         &self.device
+    }
+
+    /// Where its clients are counted.
+    pub fn usage(&self) -> &Arc<Usage> {
+        &self.usage
     }
 
     /// Name of the export.

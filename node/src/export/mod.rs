@@ -23,6 +23,7 @@ pub mod nbd_wire;
 mod outbox;
 mod server;
 mod tls;
+mod usage;
 
 pub use buffers::{Buffer, Buffers};
 pub use device::{Answer, BLOCK_MAX, BLOCK_MIN, BLOCK_PREFERRED, Device, DeviceError, Extent};
@@ -31,3 +32,4 @@ pub use listen::{ListenError, Listening, TcpSafety};
 pub use nbd_handshake::{Catalog, ExportInfo, Handshake, HandshakeError, Session, Step, Tls};
 pub use server::{NbdServer, Stream};
 pub use tls::{NbdTls, NbdTlsError};
+pub use usage::{Usage, UsageNow};

@@ -19,13 +19,15 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::buffers::Buffers;
 use super::device::{Answer, BLOCK_MAX, Device, DeviceError};
+use super::exports::Opened;
 use super::in_flight::{InFlight, Outcome, Work};
 use super::inbox::{Inbox, Next, OutOfStep, cost};
 use super::nbd_handshake::Session;
 use super::nbd_reply::put_reply;
 use super::nbd_request::{Action, Terms, understand};
-use super::nbd_wire::Request;
+use super::nbd_wire::{Request, cmd};
 use super::outbox::Outbox;
+use super::usage::Share;
 use crate::ports::BoxFuture;
 
 /// Bytes one connection may hold in memory for requests under way.
@@ -71,18 +73,20 @@ pub struct Client<S> {
     deaf: bool,
     /// This connection has a thread of its own, which does what the device needs to be done.
     helps: bool,
+    share: Share,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
-    /// A client that has negotiated `session`; `early` are bytes it sent right behind that. Memory
-    /// for large writes comes from `buffers`.
+    /// A client that has negotiated `session` for what it has `opened`; `early` are bytes it sent right
+    /// behind that. Memory for large writes comes from `buffers`.
     pub fn new(
         stream: S,
-        device: Arc<dyn Device>,
+        opened: &Opened,
         session: Session,
         early: &[u8],
         buffers: Buffers,
     ) -> Self {
+        let device = Arc::clone(opened.device());
         let terms = Terms {
             size: device.size(),
             read_only: device.read_only(),
@@ -100,6 +104,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             leaving: None,
             deaf: false,
             helps: false,
+            share: Share::new(Arc::clone(opened.usage())),
         }
     }
 
@@ -197,8 +202,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
         match understand(&request, &self.terms) {
             Ok(Action::Leave) => self.leave(Left::Disconnected),
             Ok(action) => match self.ask_device(action, data, &request) {
-                Ok(answer) => self.reply(&request, answer),
+                Ok(answer) => {
+                    self.share.begun();
+                    self.share.answered(moved(&request));
+                    self.reply(&request, answer);
+                }
                 Err(work) => {
+                    self.share.begun();
                     self.held += cost(&request);
                     self.in_flight.add(request, work);
                 }
@@ -244,9 +254,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             outbox,
             held,
             terms,
+            share,
             ..
         } = self;
         in_flight.collect(cx, |request, answer| {
+            share.answered(moved(&request));
             *held -= cost(&request);
             put_reply(outbox, terms.session, &request, answer);
         });
@@ -277,6 +289,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// The first reason to leave is the one that is told.
     fn leave(&mut self, left: Left) {
         self.leaving.get_or_insert(left);
+    }
+}
+
+/// Bytes which a request moves to or from the device.
+fn moved(request: &Request) -> u64 {
+    match request.command {
+        cmd::READ | cmd::WRITE => u64::from(request.len),
+        _ => 0,
     }
 }
 

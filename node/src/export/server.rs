@@ -154,9 +154,8 @@ impl NbdServer {
     ) {
         match agreed {
             Ok(Agreed::Serve(session, opened)) => {
-                let device = Arc::clone(opened.device());
-                let mut client =
-                    Client::new(stream, device, session, &talk.input, self.buffers.clone());
+                let buffers = self.buffers.clone();
+                let mut client = Client::new(stream, &opened, session, &talk.input, buffers);
                 if self.own_thread {
                     client = client.with_own_thread();
                 }

@@ -1,8 +1,9 @@
-//! How fast is it? Counters of bytes become KiB per second.
+//! How fast is it? Counters become rates per second.
 
 use std::time::Duration;
 
-use crate::facts::Rates;
+use crate::export::UsageNow;
+use crate::facts::{DeviceFacts, Rates};
 use crate::job::{FetchProgress, LoggerProgress, ReplayProgress, SyncProgress};
 
 /// Rates are means over at least this time.
@@ -47,9 +48,17 @@ impl<const N: usize> Window<N> {
     }
 }
 
-/// Remembers the counters of the workers of one resource.
+/// Bytes of the unit of [`Window`]: what is counted by pieces is handed to it as so many bytes each.
+const KIB: u64 = 1024;
+
+/// Remembers the counters of the workers and of the device of one resource.
 #[derive(Debug, Default)]
-pub struct Meter(Window<5>);
+pub struct Meter {
+    window: Window<6>,
+    /// The device when it was looked at last.
+    used: UsageNow,
+    device: DeviceFacts,
+}
 
 impl Meter {
     /// The rates at `now` (monotonic time); those of the last window until the next one is full.
@@ -59,25 +68,49 @@ impl Meter {
         replay: Option<&ReplayProgress>,
         fetch: Option<&FetchProgress>,
         sync: Option<&SyncProgress>,
-        device: Option<&LoggerProgress>,
+        logger: Option<&LoggerProgress>,
+        device: UsageNow,
     ) -> Rates {
         let count = || {
             [
                 replay.map_or(0, |p| p.applied_bytes),
                 fetch.map_or(0, |p| p.received_bytes),
                 sync.map_or(0, |p| p.equal_bytes + p.copied_bytes),
-                device.map_or(0, |p| p.written_bytes),
-                device.map_or(0, |p| p.written_back_bytes),
+                device.bytes,
+                logger.map_or(0, |p| p.written_back_bytes),
+                device.answered * KIB,
             ]
         };
-        let [replay_kib, fetch_kib, sync_kib, device_kib, writeback_kib] = self.0.rates(now, count);
+        let [
+            replay_kib,
+            fetch_kib,
+            sync_kib,
+            device_kib,
+            writeback_kib,
+            device_ops,
+        ] = self.window.rates(now, count);
         Rates {
             replay_kib,
             fetch_kib,
             sync_kib,
             device_kib,
             writeback_kib,
+            device_ops,
         }
+    }
+
+    /// What applications wait for, as of the beginning of the present window; to be asked behind [`Meter::rates`].
+    pub fn device(&mut self, now: Duration, now_ns: u64, used: UsageNow) -> DeviceFacts {
+        if self.window.since == now {
+            // Whoever waits at a device that rested has waited since now at most.
+            let begins = used.flying > 0 && self.used.flying == 0;
+            if begins || used.answered > self.used.answered {
+                self.device.moved_ns = now_ns;
+            }
+            self.device.flying = used.flying;
+            self.used = used;
+        }
+        self.device
     }
 }
 
@@ -93,5 +126,35 @@ mod tests {
         assert_eq!(at(6, 20 << 20), [2048]);
         assert_eq!(at(8, 12 << 20), [1024]);
         assert_eq!(at(12, 1 << 20), [0], "counted anew");
+    }
+    #[test]
+    fn a_request_that_hangs_is_as_old_as_the_last_answer_or_as_itself() {
+        let mut meter = Meter::default();
+        let mut at = |seconds: u64, flying, answered| {
+            let used = UsageNow {
+                flying,
+                answered,
+                bytes: answered * 4096,
+            };
+            let now = Duration::from_secs(seconds);
+            let rates = meter.rates(now, None, None, None, None, used);
+            let device = meter.device(now, seconds * 1_000_000_000, used);
+            (
+                rates.device_ops,
+                rates.device_kib,
+                device.flying,
+                device.moved_ns / 1_000_000_000,
+            )
+        };
+        assert_eq!(at(4, 1, 40), (10, 40, 1, 4));
+        assert_eq!(
+            at(5, 7, 80),
+            (10, 40, 1, 4),
+            "not before the window is full"
+        );
+        assert_eq!(at(8, 0, 80), (10, 40, 0, 8));
+        assert_eq!(at(800, 2, 80), (0, 0, 2, 800), "after a long rest");
+        assert_eq!(at(900, 3, 80), (0, 0, 3, 800), "it hangs");
+        assert_eq!(at(903, 2, 83), (1, 4, 2, 903));
     }
 }

@@ -161,6 +161,7 @@ impl Dispatch {
             ports: hub.ports.clone(),
             keys: hub.keys.clone(),
             shelf: shelf.clone(),
+            copying: hub.copying.clone(),
         };
         let parts = main_loop::Parts {
             site,

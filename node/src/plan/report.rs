@@ -119,6 +119,12 @@ fn figures(ask: &Ask<'_>, cursor: Option<&Cursor>, out: &mut Differences<'_>) {
     out.set_unless_zero(at("amount-file_rate"), own.rates.fetch_kib);
     out.set_unless_zero(at("amount-sync_rate"), own.rates.sync_kib);
     out.set_unless_zero(at("amount-if_rate"), own.rates.device_kib);
+    out.set_unless_zero(at("ops-if_rate"), own.rates.device_ops);
+    out.set_unless_zero(at("if-flying"), own.device.flying);
+    if own.device.moved_ns > 0 {
+        let moved = tree::ns_to_text(own.device.moved_ns);
+        out.set(at("if-completion-stamp"), moved);
+    }
     if let Some(bytes) = own.disk_bytes {
         out.set(key::actsize(res, here), bytes.to_string());
     }

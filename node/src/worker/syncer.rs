@@ -120,7 +120,9 @@ impl Syncer {
             self.next = range.end;
             let (asker, replica) = (self.asker.clone(), self.job.replica.clone());
             let from = self.job.from.clone();
-            self.chunks.spawn(copy_chunk(range, from, asker, replica));
+            let copying = self.site.copying.clone();
+            self.chunks
+                .spawn(copy_chunk(range, from, asker, replica, copying));
         }
     }
 

@@ -338,6 +338,7 @@ impl Machine {
             ports: self.ports.clone(),
             keys: self.keys.clone(),
             shelf,
+            copying: Default::default(),
         }
     }
 

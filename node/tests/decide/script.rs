@@ -169,6 +169,11 @@ impl Stage {
                     closing: rest == ["closing"],
                 });
             }
+            ["uses", flying, ops] => {
+                self.own.device.flying = number(flying);
+                self.own.device.moved_ns = NOW_NS;
+                self.own.rates.device_ops = number(ops);
+            }
             ["logger", name, len] => self.own.logger = logger(&log(name), number(len)),
             ["replayer", name] => self.own.replayer = busy(Some(log(name)), None),
             ["fetcher", name, peer] => {
@@ -330,6 +335,13 @@ fn rest(out: &mut String, plan: &ResourcePlan) {
         if let (true, Some(value)) = (path.as_str().contains("/msg-"), value) {
             let text = value.splitn(3, ' ').nth(2).unwrap_or(value);
             writeln!(out, "message   {path} = {text}").expect("text");
+        }
+        let shown = ["/if-flying", "/if-completion-stamp", "/ops-if_rate"];
+        if let (true, Some(value)) = (
+            shown.iter().any(|name| path.as_str().ends_with(name)),
+            value,
+        ) {
+            writeln!(out, "shown     {path} = {value}").expect("text");
         }
     }
 }

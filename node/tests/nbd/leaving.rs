@@ -97,6 +97,7 @@ async fn the_close_of_a_vanished_client_waits_for_what_it_began() {
     client.ask(cmd::WRITE, 0, 0, 3, b"yes").await;
     client.ask(cmd::READ, 0, 0, 100_000, &[]).await;
     bench.until_asked(2).await;
+    assert_eq!(bench.exports.usage("data").flying, 2);
     drop(client.stream);
     settle().await;
     assert_eq!(
@@ -107,6 +108,19 @@ async fn the_close_of_a_vanished_client_waits_for_what_it_began() {
     gate.add_permits(2);
     soon("server lets go", client.task).await.expect("no panic");
     assert_eq!(bench.exports.opens("data"), 0);
+    let used = bench.exports.usage("data");
+    assert_eq!((used.flying, used.answered, used.bytes), (0, 2, 100_003));
+}
+
+#[tokio::test]
+async fn requests_answered_at_once_are_counted_too() {
+    let bench = Bench::new();
+    let mut client = bench.open().await;
+    assert_eq!(client.call(cmd::WRITE, 0, 0, 3, b"yes").await.0, 0);
+    assert_eq!(client.call(cmd::FLUSH, 0, 0, 0, &[]).await.0, 0);
+    let used = bench.exports.usage("data");
+    assert_eq!((used.flying, used.answered, used.bytes), (0, 2, 3));
+    assert_eq!(bench.exports.usage("nosuch").answered, 0);
 }
 
 #[tokio::test]

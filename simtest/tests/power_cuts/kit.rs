@@ -167,6 +167,7 @@ pub async fn begin(
         ports,
         keys,
         shelf,
+        copying: Default::default(),
     };
     Some(Life { site, exec })
 }

@@ -11,7 +11,7 @@ use transport::wire::BODY_BYTES_MAX;
 use tree::{Host, LogPos};
 
 use super::asker::Asker;
-use crate::job::Ended;
+use crate::job::{Copying, Ended, UnderWay};
 use crate::worker::replica::Replica;
 use crate::worker::source::{BlockDigest, DIGEST_BYTES_MAX, parts};
 
@@ -42,11 +42,13 @@ pub(super) async fn copy_chunk(
     from: Host,
     asker: Arc<Asker>,
     replica: Arc<Replica>,
+    copying: Arc<Copying>,
 ) -> Result<Copied, Ended> {
     let work = Chunk {
         from: &from,
         asker: &asker,
         replica: &replica,
+        copying: &copying,
     };
     let whole = vec![(range.start, range.end - range.start)];
     let (coarse, mut not_after) = work.differing(whole, COARSE_BYTES).await?;
@@ -72,6 +74,7 @@ struct Chunk<'a> {
     from: &'a Host,
     asker: &'a Asker,
     replica: &'a Arc<Replica>,
+    copying: &'a Copying,
 }
 
 impl Chunk<'_> {
@@ -81,8 +84,11 @@ impl Chunk<'_> {
         ranges: Vec<(u64, u64)>,
         block: u32,
     ) -> Result<(Vec<(u64, u64)>, LogPos), Ended> {
-        let theirs = self.asker.digests(ranges.clone(), block);
-        let (theirs, ours) = tokio::join!(theirs, self.own_digests(&ranges, block));
+        let asked = async {
+            let _reading = UnderWay::new(&self.copying.reading);
+            self.asker.digests(ranges.clone(), block).await
+        };
+        let (theirs, ours) = tokio::join!(asked, self.own_digests(&ranges, block));
         let (theirs, at) = theirs.map_err(|error| error.ended(self.from))?;
         let blocks = ranges.iter().flat_map(|(at, len)| parts(*at, *len, block));
         let pairs = theirs.into_iter().zip(ours?);
@@ -113,9 +119,12 @@ impl Chunk<'_> {
         };
         let watch = self.replica.watch(first.0..last.0 + last.1);
         let bytes = ranges.iter().map(|(_, len)| len).sum();
+        let reading = UnderWay::new(&self.copying.reading);
         let contents = self.asker.contents(ranges).await;
+        drop(reading);
         let contents = contents.map_err(|error| error.ended(self.from))?;
         for piece in contents.pieces {
+            let _writing = UnderWay::new(&self.copying.writing);
             let not_before = contents.not_before.clone();
             let placed = self
                 .replica
