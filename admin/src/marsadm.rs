@@ -403,21 +403,20 @@ fn targets(s: &mut Session<'_>, verb: &Verb, words: &[String]) -> Result<Targets
 
 fn select(s: &mut Session<'_>, verb: &Verb, selector: &str) -> Result<Targets, Refusal> {
     if selector != "all" {
-        let mut names: Vec<String> = selector.split(',').map(str::to_owned).collect();
+        let names = natural::selection(selector);
         // The original does not look at the name here.
         if !verb.name.ends_with("-list") {
             for name in &names {
                 check::identifier(s, name)?;
             }
         }
-        let is_list = names.len() > 1;
+        let is_list = selector.contains(',');
         if is_list && verb.takes == Takes::OneResource {
             return refuse(format!(
                 "command '{}' works on one resource only",
                 verb.name
             ));
         }
-        natural::sort(&mut names);
         return Ok(Targets { names, is_list });
     }
     if verb.takes == Takes::OneResource {

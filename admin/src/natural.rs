@@ -2,6 +2,26 @@
 
 use std::cmp::Ordering;
 
+/// The names of a comma list in natural order. Commas at its end say nothing. Of a name said twice one is worked on, except of
+/// the last one in order: the original works on that as often as it was said.
+pub fn selection(text: &str) -> Vec<String> {
+    let mut names: Vec<String> = text
+        .trim_end_matches(',')
+        .split(',')
+        .map(str::to_owned)
+        .collect();
+    names.sort_by(|a, b| compare(a, b));
+    let last = names.last().cloned();
+    let again = names
+        .iter()
+        .filter(|name| Some(*name) == last.as_ref())
+        .skip(1)
+        .count();
+    names.dedup();
+    names.extend(last.into_iter().cycle().take(again));
+    names
+}
+
 /// Sorts names so that every run of digits counts as a number, and drops repeated ones.
 pub fn sort(names: &mut Vec<String>) {
     names.sort_by(|a, b| compare(a, b));
@@ -42,6 +62,17 @@ fn by_value(a: &[u8], b: &[u8]) -> Ordering {
 
 #[cfg(test)]
 mod tests {
+    #[test]
+    fn a_comma_list_is_sorted_and_only_its_last_name_is_repeated() {
+        let check = |text: &str, want: &[&str]| assert_eq!(super::selection(text), want, "{text}");
+        check("r10,r2", &["r2", "r10"]);
+        check("a,b,a", &["a", "b"]);
+        check("a,b,b,b", &["a", "b", "b", "b"]);
+        check("a,a", &["a", "a"]);
+        check("a,,", &["a"]);
+        check(",a", &["", "a"]);
+    }
+
     #[test]
     fn numbers_count_as_numbers() {
         let mut names = ["r10", "r2", "a", "r2", "r02b", "r2a"]

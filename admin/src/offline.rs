@@ -18,7 +18,7 @@ use transport::join::{Admitted, JoinOrder};
 use tree::{Entry, Host, Issue, Path, Stamp, Value};
 
 use crate::options::Options;
-use crate::session::Refusal;
+use crate::session::{Refusal, refuse};
 use crate::snapshot::{Item, Kind, Snapshot, TOMBSTONE, Time};
 use crate::verb::logs::MARSADM_VERSION;
 
@@ -318,7 +318,22 @@ pub fn host_name(options: &Options) -> Result<String, Refusal> {
         .nodename()
         .to_string_lossy()
         .into_owned();
-    Ok(machine.split('.').next().unwrap_or(&machine).to_owned())
+    let written = std::fs::read_to_string("/etc/hostname").unwrap_or_default();
+    name_of_machine(&machine, &written)
+}
+
+/// The name under which this machine would enter a cluster, for good. `written` is what `/etc/hostname` says, if anything.
+fn name_of_machine(machine: &str, written: &str) -> Result<String, Refusal> {
+    let without_domain = |name: &str| name.split('.').next().unwrap_or(name).to_owned();
+    let name = without_domain(machine);
+    let written = written.lines().next().unwrap_or_default().trim();
+    if !written.is_empty() && without_domain(written) != name {
+        return refuse(format!(
+            "CRITICAL RISK: this machine calls itself '{name}', but /etc/hostname says '{written}'. A host keeps its name for \
+             ever: correct one of them, or use --host="
+        ));
+    }
+    Ok(name)
 }
 
 /// The first IPv4 address of an interface other than the loopback.
@@ -342,4 +357,19 @@ fn wall_ns() -> u64 {
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
     u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::name_of_machine;
+
+    #[test]
+    fn a_machine_with_two_names_has_none() {
+        let name = |machine, written| name_of_machine(machine, written).map_err(|e| e.to_string());
+        assert_eq!(name("alpha", ""), Ok("alpha".to_owned()));
+        assert_eq!(name("alpha.example.org", "alpha\n"), Ok("alpha".to_owned()));
+        assert_eq!(name("alpha", "alpha.example.org"), Ok("alpha".to_owned()));
+        let refused = name("alpha", "beta\n").expect_err("contradictory");
+        assert!(refused.starts_with("CRITICAL RISK"), "{refused}");
+    }
 }

@@ -304,7 +304,7 @@ pub const VERBS: &[Verb] = &[
     verb("merge-cluster-list", Words, "", NO, Ordinary, Once(cluster::merge_list),
         "Print cluster id, hosts and resources in a form for other programs."),
     verb("split-cluster", Words, "", NO, Ordinary, Once(cluster::split),
-        "Divide a cluster along its resources. Not available in this version."),
+        "Say which groups of hosts could do without each other. Separating them is not available in this version."),
     verb("create-uuid", Words, "", NO, Deprecated, Once(cluster::create_uuid),
         "Make a cluster id where there is none."),
 

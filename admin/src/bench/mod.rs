@@ -15,6 +15,7 @@ mod streams;
 mod sync;
 mod table;
 mod tree;
+mod view;
 mod wan;
 
 use std::path::PathBuf;
@@ -44,6 +45,8 @@ pub enum What {
     Sync(Common),
     /// The key tree: set → seen, bulk, start with many keys, cost at rest.
     Tree(Common),
+    /// `marsadm view all` of many resources, of a running daemon and of a saved tree.
+    View(Common),
     /// Planned handover without lag, until the device answers on the other host.
     Handover(Common),
     /// Kill of the daemon under load, until the device answers again.
@@ -143,6 +146,7 @@ const ALL: &[Bench] = &[
     replication::replication,
     sync::sync,
     tree::tree,
+    view::view,
     handover::handover,
     handover::restart,
     wan::wan,
@@ -155,6 +159,7 @@ pub fn run(args: &BenchArgs) -> ExitCode {
         What::Replication(common) => (common, &[replication::replication]),
         What::Sync(common) => (common, &[sync::sync]),
         What::Tree(common) => (common, &[tree::tree]),
+        What::View(common) => (common, &[view::view]),
         What::Handover(common) => (common, &[handover::handover]),
         What::Restart(common) => (common, &[handover::restart]),
         What::Wan(common) => (common, &[wan::wan]),

@@ -9,6 +9,7 @@ use crate::check;
 use crate::phases::{Progress, Step};
 use crate::ping::{self, Scope};
 use crate::session::{Refusal, Session, refuse};
+use crate::snapshot::Snapshot;
 use crate::verb::logs::MARSADM_VERSION;
 
 /// Address of the host acted for: said on the command line, or known already.
@@ -211,10 +212,50 @@ pub fn merge(s: &mut Session<'_>, _res: &str) -> Step {
     ))
 }
 
-/// `split-cluster`
+/// `split-cluster`: says which hosts could do without each other. All of them read the same tree, so nobody can be told
+/// to forget the others while these keep what they have: a real separation is refused.
 pub fn split(s: &mut Session<'_>, _res: &str) -> Step {
+    let hosts: Vec<String> = names(s.tree.owners("ips/ip-"));
+    s.say("IPS:");
+    for host in &hosts {
+        let ip = s.text(&format!("ips/ip-{host}"));
+        s.say(format!("  {host} => {ip}"));
+    }
+    let groups = groups(&s.tree, &hosts);
+    s.say("PEER GROUPS:");
+    for (nr, group) in groups.iter().enumerate() {
+        let first = group.first().map_or("", String::as_str);
+        s.say(format!("  #{nr}: {first} => {}", group.join(",")));
+    }
+    if groups.len() < 2 {
+        s.say("Nothing to do: there is only one group of hosts");
+        return Ok(Progress::Done);
+    }
     refuse(format!(
         "'{}' is not available in this version: let the hosts of one group use leave-cluster",
         s.command
     ))
+}
+
+fn names(hosts: Vec<&str>) -> Vec<String> {
+    hosts.into_iter().map(str::to_owned).collect()
+}
+
+/// Hosts which are members or guests of the same resources, directly or by way of others, belong together.
+fn groups(tree: &Snapshot, hosts: &[String]) -> Vec<Vec<String>> {
+    let mut groups: Vec<Vec<String>> = hosts.iter().map(|host| vec![host.clone()]).collect();
+    for res in tree.resources() {
+        let mut together = check::participants(tree, res);
+        together.extend(names(tree.owners(&format!("resource-{res}/device-"))));
+        let touched = |group: &Vec<String>| group.iter().any(|host| together.contains(host));
+        let (touched, mut others): (Vec<_>, Vec<_>) = groups.into_iter().partition(touched);
+        if !touched.is_empty() {
+            let mut joined = touched.concat();
+            joined.sort();
+            others.push(joined);
+        }
+        groups = others;
+    }
+    groups.sort();
+    groups
 }

@@ -65,6 +65,7 @@ fn own_key(s: &mut Session<'_>, path: &str) -> Result<String, Refusal> {
         [res, "userspace", _, ..] => res.starts_with("resource-"),
         _ => false,
     };
+    resource_is_there(s, key, path)?;
     if is_own {
         return Ok(key.to_owned());
     }
@@ -78,6 +79,17 @@ fn own_key(s: &mut Session<'_>, path: &str) -> Result<String, Refusal> {
          WHAT YOU ARE DOING"
     ));
     Ok(key.to_owned())
+}
+
+/// A key of a resource which nobody knows would belong to a misspelled name.
+fn resource_is_there(s: &mut Session<'_>, key: &str, path: &str) -> Result<(), Refusal> {
+    let dir = key.split('/').next().unwrap_or(key);
+    match dir.strip_prefix("resource-") {
+        Some(res) if dir != key && !s.tree.dir_exists(dir) => s.refuse_unless_forced(format!(
+            "resource '{res}' does not exist, so '{path}' belongs to nothing"
+        )),
+        _ => Ok(()),
+    }
 }
 
 /// `cat FILE…`: keys and status files, with their times and error numbers made readable. Patterns of the shell are allowed.

@@ -245,8 +245,8 @@ impl<'v> View<'v> {
             self.frame("global");
             self.frame("footer");
         } else if selector.contains(',') {
-            let mut names: Vec<&str> = selector.split(',').filter(|n| !n.is_empty()).collect();
-            names.sort_by(|a, b| natural::compare(a, b));
+            let names = natural::selection(selector);
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
             self.list(&names);
         } else {
             self.one(selector);
