@@ -1,7 +1,7 @@
 //! Completion scripts for bash, zsh and fish, and the words they ask for.
 //!
-//! The script for `mars` comes from its definition. That for `marsadm` asks `mars words` while the operator types, so it knows
-//! the resources and hosts of the running node.
+//! The script for `mars` comes from its definition. Those for `marsadm` and `mars-status` ask `mars words` while the operator
+//! types, so they know the resources and hosts of the running node.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -11,6 +11,7 @@ use clap_complete::Shell;
 
 use crate::help;
 use crate::session::Refusal;
+use crate::status::USAGE;
 use crate::tree_cli;
 use crate::verbs::{Class, VERBS};
 use crate::view;
@@ -22,6 +23,8 @@ pub enum Words {
     Commands,
     /// Options of `marsadm`.
     Options,
+    /// Options of `mars-status`.
+    StatusOptions,
     /// Resources and hosts of the node.
     Names,
 }
@@ -40,6 +43,13 @@ _marsadm() {
     COMPREPLY=($(compgen -W "$(mars words $kind 2>/dev/null)" -- "$cur"))
 }
 complete -F _marsadm marsadm
+
+_mars_status() {
+    local cur=${COMP_WORDS[COMP_CWORD]} kind=status-options
+    case ${COMP_WORDS[COMP_CWORD-1]} in --resource | --host) kind=names ;; esac
+    COMPREPLY=($(compgen -W "$(mars words $kind 2>/dev/null)" -- "$cur"))
+}
+complete -o default -F _mars_status mars-status
 "#;
 
 const ZSH: &str = r#"
@@ -52,6 +62,13 @@ _marsadm() {
     compadd -- ${(f)"$(mars words $kind 2>/dev/null)"}
 }
 compdef _marsadm marsadm
+
+_mars_status() {
+    local kind=status-options
+    case ${words[CURRENT-1]} in --resource | --host) kind=names ;; esac
+    compadd -- ${(f)"$(mars words $kind 2>/dev/null)"}
+}
+compdef _mars_status mars-status
 "#;
 
 const FISH: &str = r#"
@@ -59,6 +76,8 @@ complete -c marsadm -f
 complete -c marsadm -n __fish_is_first_arg -a '(mars words commands 2>/dev/null)'
 complete -c marsadm -n 'not __fish_is_first_arg' -a '(mars words names 2>/dev/null)'
 complete -c marsadm -a '(mars words options 2>/dev/null)'
+complete -c mars-status -f -a '(mars words status-options 2>/dev/null)'
+complete -c mars-status -n '__fish_prev_arg_in --resource --host' -a '(mars words names 2>/dev/null)'
 "#;
 
 /// The whole script for a shell.
@@ -106,6 +125,13 @@ pub fn words(dir: &Path, kind: Words) -> Result<Vec<String>, Refusal> {
                 .map(|(option, _)| bare(option))
                 .collect())
         }
+        Words::StatusOptions => {
+            let first = USAGE.lines().filter_map(|line| line.split_whitespace().next());
+            let options = first.filter(|word| word.starts_with("--"));
+            Ok(options
+                .map(|word| word.trim_end_matches(',').to_owned())
+                .collect())
+        }
         Words::Names => {
             let tree = tree_cli::read(dir, "")?;
             let mut names: BTreeSet<String> =
@@ -130,6 +156,21 @@ mod tests {
                 "{shell}"
             );
         }
+    }
+
+    #[test]
+    fn every_option_of_mars_status_is_completed() {
+        let words = words(Path::new("/nosuch"), Words::StatusOptions).expect("no daemon is asked");
+        for word in &words {
+            let line = match word.as_str() {
+                "--interval" => "--interval=1".to_owned(),
+                "--now" => "--now=1".to_owned(),
+                "--resource" | "--dir" | "--tree-file" | "--host" => format!("{word}=x"),
+                word => word.to_owned(),
+            };
+            assert!(crate::status::StatusOptions::parse(&[line]).is_ok(), "{word}");
+        }
+        assert!(words.len() > 10, "{words:?}");
     }
 
     #[test]

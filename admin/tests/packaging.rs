@@ -46,7 +46,9 @@ fn completions_exist_for_every_shell_and_both_command_lines() {
     ] {
         let script = printed(&["completions", shell]);
         assert!(
-            script.contains(hook) && script.contains("mars words"),
+            script.contains(hook)
+                && script.contains("mars words")
+                && script.contains("status-options"),
             "{shell}"
         );
     }

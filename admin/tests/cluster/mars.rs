@@ -22,6 +22,25 @@ fn check(lab: &Lab, line: &[&str], code: i32, printed: &str) {
     );
 }
 
+/// What bash offers behind these words, asked of the running node.
+fn completed(lab: &Lab, function: &str, words: &[&str]) -> String {
+    let mars = env!("CARGO_BIN_EXE_mars");
+    let dir = std::path::Path::new(mars).parent().expect("a directory");
+    let path = format!("{}:{}", dir.display(), std::env::var("PATH").expect("PATH"));
+    let script = format!(
+        "source <(mars completions bash); COMP_WORDS=({}); COMP_CWORD={}; {function}; echo \"${{COMPREPLY[*]}}\"",
+        words.join(" "),
+        words.len() - 1
+    );
+    let out = std::process::Command::new("bash")
+        .args(["-c", &script])
+        .env("PATH", path)
+        .env("MARS_DIR", lab.hosts[0].dir())
+        .output()
+        .expect("bash runs");
+    String::from_utf8_lossy(&out.stdout).trim().to_owned()
+}
+
 #[test]
 fn the_key_tree_is_read_and_written_by_short_commands() {
     let mut lab = Lab::new(&["alpha"], 1 << 20);
@@ -68,6 +87,9 @@ fn the_key_tree_is_read_and_written_by_short_commands() {
     );
     let (_, names) = mars(&lab, &["words", "names"]);
     assert_eq!(names, "all\nalpha\n");
+    assert_eq!(completed(&lab, "_marsadm", &["marsadm", "view", "al"]), "all alpha");
+    let line = ["mars-status", "--resource", "alp"];
+    assert_eq!(completed(&lab, "_mars_status", &line), "alpha");
     lab.hosts[0].stop().expect("clean stop");
     check(&lab, &["tree", "get", "userspace/dir/y"], 0, "1\n");
     let (code, said) = mars(&lab, &["tree", "set", "userspace/x", "1"]);

@@ -184,6 +184,7 @@ fn mars_status_shows_what_the_daemon_tells() {
         "-> Debug for resource-data\n",
         "logger runs: ",
         "LamportClockDifferenz 0.0",
+        "-> Copy Read: Prio is now unused, Flying IO is actually null\n",
     ] {
         assert!(said.contains(part), "no '{part}' in\n{said}");
     }
