@@ -126,7 +126,9 @@ pub fn words(dir: &Path, kind: Words) -> Result<Vec<String>, Refusal> {
                 .collect())
         }
         Words::StatusOptions => {
-            let first = USAGE.lines().filter_map(|line| line.split_whitespace().next());
+            let first = USAGE
+                .lines()
+                .filter_map(|line| line.split_whitespace().next());
             let options = first.filter(|word| word.starts_with("--"));
             Ok(options
                 .map(|word| word.trim_end_matches(',').to_owned())
@@ -168,7 +170,10 @@ mod tests {
                 "--resource" | "--dir" | "--tree-file" | "--host" => format!("{word}=x"),
                 word => word.to_owned(),
             };
-            assert!(crate::status::StatusOptions::parse(&[line]).is_ok(), "{word}");
+            assert!(
+                crate::status::StatusOptions::parse(&[line]).is_ok(),
+                "{word}"
+            );
         }
         assert!(words.len() > 10, "{words:?}");
     }

@@ -87,7 +87,10 @@ fn the_key_tree_is_read_and_written_by_short_commands() {
     );
     let (_, names) = mars(&lab, &["words", "names"]);
     assert_eq!(names, "all\nalpha\n");
-    assert_eq!(completed(&lab, "_marsadm", &["marsadm", "view", "al"]), "all alpha");
+    assert_eq!(
+        completed(&lab, "_marsadm", &["marsadm", "view", "al"]),
+        "all alpha"
+    );
     let line = ["mars-status", "--resource", "alp"];
     assert_eq!(completed(&lab, "_mars_status", &line), "alpha");
     lab.hosts[0].stop().expect("clean stop");

@@ -1,6 +1,7 @@
 //! First copy and repair of a disk, with replay going on at the same time.
 
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -243,6 +244,7 @@ async fn a_block_that_arrives_late_does_not_undo_what_replay_has_brought_meanwhi
     let mut replayer = replaying(&site, &replica);
     let mut syncer = syncing(&site, &replica, 0);
     soon("the question", source.is_held.notified()).await;
+    assert_eq!(site.copying.reading.load(Relaxed), 1);
 
     // The source has read the block; now the middle of it changes, and replay is faster than the answer.
     write(&logger.device(), 1000, &[7; 500]).await;
@@ -255,6 +257,8 @@ async fn a_block_that_arrives_late_does_not_undo_what_replay_has_brought_meanwhi
     .expect("it runs");
     source.go_on.notify_one();
     assert_eq!(soon("the sync", syncer.ended()).await, Ended::Done(None));
+    assert_eq!(site.copying.reading.load(Relaxed), 0);
+    assert_eq!(site.copying.writing.load(Relaxed), 0);
     let mut expected = vec![1; MIB];
     expected[1000..1500].fill(7);
     assert!(b.disk() == expected);
