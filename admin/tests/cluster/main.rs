@@ -15,6 +15,7 @@ mod handover;
 mod kill;
 mod lab;
 mod logs;
+mod many;
 mod mars;
 mod partition;
 mod proxy;
