@@ -134,8 +134,13 @@ pub fn run(s: &mut Session<'_>, verb: &Verb, targets: Targets) -> Result<(), Ref
         Body::Once(run) => runner.run_phase(s, &each("", run))?,
         Body::Phases(phases) => {
             for phase in phases {
+                // Where no resource was meant at all, there is still the work for all of them at once.
+                if had_targets == 0 && phase.how != How::Global {
+                    runner.phase_nr += u32::from(phase.how != How::Between);
+                    continue;
+                }
                 runner.run_phase(s, phase)?;
-                if runner.targets.names.is_empty() {
+                if had_targets > 0 && runner.targets.names.is_empty() {
                     break;
                 }
             }
