@@ -14,7 +14,7 @@ use crate::mars::TreeWhat;
 use crate::offline;
 use crate::options::Options;
 use crate::session::Refusal;
-use crate::snapshot::{Item, Snapshot, TOMBSTONE};
+use crate::snapshot::{Item, Snapshot, TOMBSTONE, Time};
 
 /// Runs one of them. `Ok(false)`: there is no such key.
 pub fn tree(dir: &Path, what: TreeWhat) -> Result<bool, Refusal> {
@@ -93,14 +93,21 @@ fn object(path: &str, item: &Item) -> serde_json::Value {
     json!({ "path": path, "value": value, "stamp": item.time().to_string() })
 }
 
-fn set(dir: &Path, path: &str, value: &str, as_json: bool) -> Result<bool, Refusal> {
-    let path = stored(path).to_owned();
-    let mut daemon = SocketDaemon::connect_soon(dir)?;
+/// Sets one key; [`TOMBSTONE`] as value deletes it.
+///
+/// # Errors
+/// Why the daemon does not want it.
+pub fn change(daemon: &mut dyn Daemon, path: &str, value: &str) -> Result<Time, DaemonError> {
     let change = Change {
-        path: path.clone(),
+        path: stored(path).to_owned(),
         value: value.to_owned(),
     };
-    let stamp = daemon.commit(&[change], None, Trigger::Local)?;
+    daemon.commit(&[change], None, Trigger::Local)
+}
+
+fn set(dir: &Path, path: &str, value: &str, as_json: bool) -> Result<bool, Refusal> {
+    let path = stored(path);
+    let stamp = change(&mut SocketDaemon::connect_soon(dir)?, path, value)?;
     if as_json {
         print(json!({ "path": path, "stamp": stamp.to_string() }).to_string())
     } else {

@@ -186,6 +186,12 @@ impl App {
         self.shared.state().counts
     }
 
+    /// Have all histories an order? Not where writes went past the log.
+    pub fn is_ordered(&self) -> bool {
+        let state = self.shared.state();
+        state.counts.adopted == 0 && state.lines.iter().all(|line| !line.unordered)
+    }
+
     /// Is `image` a state of some history (invariant 16)? Says which: history and number of changes.
     ///
     /// # Errors

@@ -117,6 +117,20 @@ impl SimFs {
         state.durable_names.insert(path.to_owned(), id);
     }
 
+    /// A disk becomes larger by `more` bytes of whatever was there before, as when a volume is extended.
+    pub fn grow_disk(&self, path: &Path, more: u64) {
+        let mut state = self.state();
+        let (chance, id) = (state.chance.clone(), state.names.get(path).copied());
+        let Some(inode) = id.and_then(|id| state.inodes.get_mut(&id)) else {
+            return;
+        };
+        let garbage = chance.u64() as u8;
+        for bytes in [&mut inode.now, &mut inode.durable] {
+            let len = bytes.len() + more as usize;
+            bytes.resize(len, garbage);
+        }
+    }
+
     /// What is visible of a file now.
     pub fn read(&self, path: &Path) -> Option<Vec<u8>> {
         let state = self.state();

@@ -86,6 +86,11 @@ impl SimHost {
         assert!(stored.is_ok(), "an empty store takes entries: {stored:?}");
     }
 
+    /// Its limits and intervals.
+    pub fn config(&self) -> &NodeConfig {
+        &self.config
+    }
+
     /// Limits and intervals of this host from its next start on.
     pub fn set_config(&mut self, change: impl FnOnce(&mut NodeConfig)) {
         change(&mut self.config);
@@ -130,7 +135,7 @@ impl SimHost {
         }
         // First nothing works any more, then the tasks go: none of them may leave a last trace.
         self.fs.power_off();
-        net.disconnect(&self.name);
+        net.vanish(&self.name);
         self.node = None;
         match how {
             Crash::Power => self.fs.power_on(),
@@ -158,6 +163,11 @@ impl SimHost {
     /// What lies on its disk for `res` now.
     pub fn disk(&self, res: &str) -> Vec<u8> {
         self.fs.read(&SimHost::disk_path(res)).unwrap_or_default()
+    }
+
+    /// This host has taken the place of `old`.
+    pub fn count_starts_of(&mut self, old: &SimHost) {
+        self.starts += old.starts;
     }
 
     /// How often it was started.

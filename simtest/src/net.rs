@@ -1,24 +1,39 @@
 //! The network between simulated hosts: delay, jitter, loss, bandwidth, cuts and broken connections,
 //! for each direction of each pair.
 //!
-//! What hosts see is what the real transport shows them: channels that deliver whole messages in order
-//! until they break. A lost datagram is a late message, a link that stays cut longer than the idle limit
-//! breaks every channel over it, and everything under way then is gone. Messages travel encoded, so the
-//! shipping code for frames and messages runs too.
+//! What hosts see is what the real transport can show to the code above its port, and nothing else:
+//!
+//! - A channel delivers whole messages, in order, none twice, until it breaks. A lost datagram is a late message;
+//!   streams repeat and put in order below the port, so nobody above it sees a message twice on one channel.
+//! - Channels do not wait for each other: what was sent later on another one may arrive earlier.
+//! - A break ([`SimNet::reset`]) comes in the middle of whatever is under way: what was on the wire still arrives, the
+//!   message in which the wire ends arrives in part, and the shipping code for frames has to refuse that part. The
+//!   sender does not learn which of its messages arrived, so it says them again on the next channel: the only way
+//!   in which anything comes twice.
+//! - A host that is gone without a word ([`SimNet::vanish`]) leaves its peers with channels that are silent until the idle
+//!   limit; when it is back, old and new channels exist side by side.
+//! - A link that stays cut longer than the idle limit breaks every channel over it.
+//! - A host may hang ([`SimNet::pause`]): everything from and to it is late, nothing breaks before the idle limit.
+//!
+//! Messages travel encoded, so the shipping code for frames and messages runs too.
 
-use std::collections::{BTreeMap, BTreeSet, VecDeque};
+mod pipe;
+
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
-use transport::frame::Frame;
+use transport::frame::{self, Frame};
 use transport::{
     BoxFuture, Channel, ChannelRx, ChannelTx, Class, Incoming, Message, Net, NetError,
 };
 use tree::Host;
 
 use crate::prng::Prng;
+use pipe::Pipe;
 
 /// A link that is cut for so long breaks the channels over it, as the idle limit of the real transport.
 const IDLE_LIMIT: Duration = Duration::from_secs(12);
@@ -57,6 +72,8 @@ type Pair = (Host, Host);
 struct State {
     links: BTreeMap<Pair, Link>,
     cut_since: BTreeMap<Pair, Instant>,
+    paused_until: BTreeMap<Host, Instant>,
+    silent_crashes: bool,
     doors: BTreeMap<Host, mpsc::UnboundedSender<Incoming>>,
     pipes: Vec<(Pair, Arc<Pipe>)>,
     counts: Counts,
@@ -75,6 +92,10 @@ pub struct Counts {
     pub opened: u64,
     /// Channels broken by cuts, crashes and resets.
     pub broken: u64,
+    /// Messages of which a break left only a part.
+    pub torn: u64,
+    /// Messages under way that a break or a silent end swallowed.
+    pub swallowed: u64,
 }
 
 /// The network of one world. Clones share it.
@@ -112,10 +133,37 @@ impl SimNet {
         })
     }
 
-    /// `host` is gone: nobody reaches it and its channels break.
+    /// `host` is gone and has said so: nobody reaches it and its channels end.
     pub fn disconnect(&self, host: &Host) {
         self.state().doors.remove(host);
-        self.break_where(|(a, b)| a == host || b == host);
+        for pipe in self.take_pipes(|(a, b)| a == host || b == host) {
+            pipe.close();
+        }
+    }
+
+    /// `host` has gone down without warning: its channels end, or its peers hear nothing more and find out by the
+    /// idle limit when [`SimNet::allow_silent_crashes`] was called.
+    pub fn vanish(&self, host: &Host) {
+        if !self.state().silent_crashes || self.chance.chance(500) {
+            return self.disconnect(host);
+        }
+        self.state().doors.remove(host);
+        for pipe in self.take_pipes(|(a, b)| a == host || b == host) {
+            self.count_end(pipe.fall_silent(&self.chance));
+        }
+    }
+
+    /// From now on a crash may leave channels behind that are silent until the idle limit.
+    pub fn allow_silent_crashes(&self) {
+        self.state().silent_crashes = true;
+    }
+
+    /// `host` hangs: for so long nothing gets from it or to it, and no channel breaks. Longer than most of the idle
+    /// limit it cannot be.
+    pub fn pause(&self, host: &Host, time: Duration) {
+        let until = Instant::now() + time.min(IDLE_LIMIT * 3 / 4);
+        self.state().paused_until.insert(host.clone(), until);
+        self.changed.notify_waiters();
     }
 
     /// How messages from `from` to `to` travel from now on.
@@ -139,10 +187,23 @@ impl SimNet {
         self.cut_one_way(b, a);
     }
 
+    /// Only hosts of one group hear each other. Whoever is in none is alone.
+    pub fn partition(&self, groups: &[Vec<Host>], all: &[Host]) {
+        let group = |host: &Host| groups.iter().position(|group| group.contains(host));
+        for a in all {
+            for b in all {
+                if a != b && (group(a) != group(b) || group(a).is_none()) {
+                    self.cut_one_way(a, b);
+                }
+            }
+        }
+    }
+
     /// Everything gets through again, without delay or loss beyond the ordinary.
     pub fn heal(&self) {
         let mut state = self.state();
         state.cut_since.clear();
+        state.paused_until.clear();
         state.links.clear();
         drop(state);
         self.changed.notify_waiters();
@@ -150,7 +211,21 @@ impl SimNet {
 
     /// Breaks all channels between two hosts, in the middle of whatever is under way.
     pub fn reset(&self, a: &Host, b: &Host) {
-        self.break_where(|(x, y)| (x == a && y == b) || (x == b && y == a));
+        for pipe in self.take_pipes(|(x, y)| (x == a && y == b) || (x == b && y == a)) {
+            self.count_end(pipe.break_off(&self.chance));
+        }
+    }
+
+    /// The pair with most open channels in one direction, and how many.
+    pub fn busiest(&self) -> Option<(Host, Host, usize)> {
+        let mut open: BTreeMap<Pair, usize> = BTreeMap::new();
+        for (pair, pipe) in &self.state().pipes {
+            if !pipe.is_closed() {
+                *open.entry(pair.clone()).or_default() += 1;
+            }
+        }
+        let most = open.into_iter().max_by_key(|(_, count)| *count);
+        most.map(|((from, to), count)| (from, to, count))
     }
 
     /// What happened so far.
@@ -158,18 +233,28 @@ impl SimNet {
         self.state().counts
     }
 
-    fn break_where(&self, concerned: impl Fn(&Pair) -> bool) {
+    fn take_pipes(&self, concerned: impl Fn(&Pair) -> bool) -> Vec<Arc<Pipe>> {
         let mut state = self.state();
-        let (broken, kept) = std::mem::take(&mut state.pipes)
+        let (taken, kept): (Vec<_>, Vec<_>) = std::mem::take(&mut state.pipes)
             .into_iter()
-            .partition(|(p, _)| concerned(p));
+            .partition(|(pair, _)| concerned(pair));
         state.pipes = kept;
-        let broken: Vec<(Pair, Arc<Pipe>)> = broken;
-        state.counts.broken += broken.len() as u64;
-        drop(state);
-        for (_, pipe) in broken {
-            pipe.close();
-        }
+        state.counts.broken += taken.len() as u64;
+        taken.into_iter().map(|(_, pipe)| pipe).collect()
+    }
+
+    fn count_end(&self, (torn, swallowed): (u64, u64)) {
+        let counts = &mut self.state().counts;
+        counts.torn += torn;
+        counts.swallowed += swallowed;
+    }
+
+    /// When nobody at either end hangs any more, if somebody does.
+    fn paused_until(&self, pair: &Pair) -> Option<Instant> {
+        let now = Instant::now();
+        let state = self.state();
+        let until = |host| state.paused_until.get(host).copied();
+        until(&pair.0).max(until(&pair.1)).filter(|at| *at > now)
     }
 
     /// When a message of `bytes` given to the network now arrives, if the link is not cut.
@@ -240,35 +325,6 @@ impl SimNet {
     }
 }
 
-/// One direction of one channel.
-#[derive(Default)]
-struct Pipe {
-    queue: Mutex<Queue>,
-    changed: Notify,
-}
-
-#[derive(Default)]
-struct Queue {
-    messages: VecDeque<(Instant, Frame)>,
-    last: Option<Instant>,
-    closed: bool,
-}
-
-impl Pipe {
-    fn queue(&self) -> MutexGuard<'_, Queue> {
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn close(&self) {
-        self.queue().closed = true;
-        self.changed.notify_waiters();
-    }
-
-    fn is_closed(&self) -> bool {
-        self.queue().closed
-    }
-}
-
 struct Tx {
     net: SimNet,
     pair: Pair,
@@ -289,9 +345,9 @@ impl Tx {
         })?;
         loop {
             let changed = self.pipe.changed.notified();
-            {
+            let silent = {
                 let mut queue = self.pipe.queue();
-                if queue.closed {
+                if queue.is_over() {
                     return Err(NetError::Closed {
                         peer: self.pair.1.clone(),
                     });
@@ -304,8 +360,13 @@ impl Tx {
                     queue.messages.push_back((at, frame));
                     break;
                 }
+                queue.silent
+            };
+            match silent {
+                None => changed.await,
+                // Nobody makes room there any more.
+                Some(since) => tokio::time::sleep_until(since + IDLE_LIMIT).await,
             }
-            changed.await;
         }
         self.pipe.changed.notify_waiters();
         Ok(())
@@ -333,6 +394,8 @@ impl Drop for Rx {
 /// What a receiver finds when it looks.
 enum Look {
     Message(Frame),
+    /// The beginning of a message, and there is no more.
+    Torn(Bytes),
     Broken,
     WaitUntil(Instant),
     Wait,
@@ -347,16 +410,23 @@ impl Rx {
             return Look::Broken;
         }
         let deliverable = self.net.cut_since(&self.pair).is_none();
+        let paused = self.net.paused_until(&self.pair);
         let mut queue = self.pipe.queue();
-        match (queue.messages.front(), cut) {
-            (Some((at, _)), _) if deliverable && *at <= now => match queue.messages.pop_front() {
-                Some((_, frame)) => Look::Message(frame),
-                None => Look::Wait,
-            },
-            (_, _) if queue.closed && (queue.messages.is_empty() || !deliverable) => Look::Broken,
-            (_, Some(since)) => Look::WaitUntil(since + IDLE_LIMIT),
-            (Some((at, _)), None) => Look::WaitUntil(*at),
-            (None, None) => Look::Wait,
+        let next = queue.messages.front().map(|(at, _)| *at);
+        let gone = queue.closed && (next.is_none() || !deliverable);
+        match (next, cut, queue.silent) {
+            (Some(at), _, _) if deliverable && at <= now && paused.is_none() => {
+                match queue.messages.pop_front() {
+                    Some((_, frame)) => Look::Message(frame),
+                    None => Look::Wait,
+                }
+            }
+            _ if gone => queue.torn.take().map_or(Look::Broken, Look::Torn),
+            (None, _, Some(_)) if queue.is_over() => Look::Broken,
+            (None, _, Some(since)) => Look::WaitUntil(since + IDLE_LIMIT),
+            (_, Some(since), _) => Look::WaitUntil(since + IDLE_LIMIT),
+            (Some(at), None, _) => Look::WaitUntil(paused.map_or(at, |until| until.max(at))),
+            (None, None, None) => Look::Wait,
         }
     }
 
@@ -371,6 +441,7 @@ impl Rx {
                         why: e.to_string(),
                     });
                 }
+                Look::Torn(bytes) => return self.torn(&bytes).await,
                 Look::Broken => {
                     return Err(NetError::Closed {
                         peer: self.pair.0.clone(),
@@ -389,6 +460,23 @@ impl Rx {
                 },
             }
         }
+    }
+}
+
+impl Rx {
+    /// What the code for frames says to a part of one.
+    async fn torn(&self, bytes: &[u8]) -> Result<Message, NetError> {
+        let limits = frame::Limits {
+            head_max: usize::MAX,
+            body_max: usize::MAX,
+        };
+        let lost = |why: String| NetError::Lost {
+            peer: self.pair.0.clone(),
+            why,
+        };
+        let frame = frame::read_frame(&mut &*bytes, limits).await;
+        let frame = frame.map_err(|e| lost(e.to_string()))?;
+        Message::from_frame(&frame).map_err(|e| lost(e.to_string()))
     }
 }
 
@@ -420,6 +508,9 @@ impl Net for SimPort {
             }
             tokio::time::sleep(Duration::from_millis(2)).await;
             let pair = (host.clone(), to.clone());
+            if let Some(until) = net.paused_until(&pair) {
+                tokio::time::sleep_until(until).await;
+            }
             let unreachable = |why: &str| NetError::Unreachable {
                 peer: to.clone(),
                 address: to.to_string(),

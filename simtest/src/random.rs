@@ -1,6 +1,9 @@
 //! One random world: a cluster, an application, and trouble drawn from the seed; then everything is healed,
 //! operators repair what only operators may repair, and every promise has to hold.
 
+mod by_hand;
+mod far;
+mod links;
 mod repair;
 mod trouble;
 
@@ -16,6 +19,10 @@ use crate::world::{self, World};
 const RES: &str = "data";
 /// Nothing happens for at most so long between two events.
 const PAUSE_MAX_MS: u64 = 12_000;
+/// The same in long worlds, where much more happens.
+const PAUSE_BRIEF_MAX_MS: u64 = 600;
+/// One world in so many is long.
+const LONG_WORLD_EVERY: u64 = 8;
 
 /// What became of one seed.
 #[derive(Clone, Debug)]
@@ -40,6 +47,8 @@ struct Shape {
     names: Vec<String>,
     size: u64,
     events: u64,
+    /// Nothing happens for at most so long between two events.
+    pause_max_ms: u64,
     /// Kinds of trouble and how likely each is.
     mix: Vec<(trouble::Kind, u64)>,
 }
@@ -87,7 +96,7 @@ async fn tell(w: &mut World) -> Result<(), String> {
     let app = begin(w, &shape).await?;
     let mut watch = Watch::default();
     for _ in 0..shape.events {
-        rest_and_look(w, &mut watch).await?;
+        rest_and_look(w, &shape, &mut watch).await?;
         let kind = trouble::pick(&w.chance, &shape.mix);
         w.count(&format!("{kind:?}"));
         trouble::cause(w, &shape, kind).await;
@@ -107,7 +116,13 @@ fn draw(w: &World) -> Shape {
         .iter()
         .map(|n| (*n).to_owned());
     let calm = w.chance.chance(300);
-    let mix = trouble::Kind::ALL.iter().map(|kind| {
+    let long = w.chance.below(LONG_WORLD_EVERY) == 0;
+    let kinds = if long {
+        trouble::Kind::BRIEF
+    } else {
+        trouble::Kind::ALL
+    };
+    let mix = kinds.iter().map(|kind| {
         let weight = if w.chance.chance(if calm { 250 } else { 550 }) {
             w.chance.between(1, 10)
         } else {
@@ -118,7 +133,15 @@ fn draw(w: &World) -> Shape {
     Shape {
         names: names.collect(),
         size: w.chance.between(3, 9) << 15,
-        events: w.chance.between(8, 30),
+        events: match long {
+            true => w.chance.between(200, 400),
+            false => w.chance.between(8, 30),
+        },
+        pause_max_ms: if long {
+            PAUSE_BRIEF_MAX_MS
+        } else {
+            PAUSE_MAX_MS
+        },
         mix: mix.collect(),
     }
 }
@@ -138,6 +161,7 @@ async fn begin(w: &mut World, shape: &Shape) -> Result<App, String> {
         config.logger.writeback_age_max = age;
     });
     let names: Vec<&str> = shape.names.iter().map(String::as_str).collect();
+    w.net.allow_silent_crashes();
     w.cluster(&names).await.map_err(|e| e.to_string())?;
     let app = w.app(RES, shape.size);
     for name in &names {
@@ -160,8 +184,8 @@ async fn begin(w: &mut World, shape: &Shape) -> Result<App, String> {
 }
 
 /// Time passes; everything that must hold at every step is looked at now and then.
-async fn rest_and_look(w: &mut World, watch: &mut Watch) -> Result<(), String> {
-    let deadline = w.now() + Duration::from_millis(w.chance.below(PAUSE_MAX_MS));
+async fn rest_and_look(w: &mut World, shape: &Shape, watch: &mut Watch) -> Result<(), String> {
+    let deadline = w.now() + Duration::from_millis(w.chance.below(shape.pause_max_ms));
     while w.now() < deadline {
         watch.look(w)?;
         w.note_past_log();

@@ -1,4 +1,4 @@
-//! An operator typing `marsadm …` at a simulated host: the shipping command line against the shipping
+//! An operator typing `marsadm …` or `mars tree set|del …` at a simulated host: the shipping command line against the shipping
 //! control socket, in virtual time.
 //!
 //! The command line is written for a thread that may wait. It gets one, in strict turns with the
@@ -13,6 +13,7 @@ use admin::console::Recorder;
 use admin::daemon::{Change, Daemon, DaemonError, Trigger};
 use admin::disk::DiskRefusal;
 use admin::snapshot::{Item, Kind, Snapshot, TOMBSTONE, Time};
+use admin::tree_cli;
 use node::node::Hub;
 use node::ports::{BoxFuture, Clock};
 use transport::control::{self, Answer, Request};
@@ -50,13 +51,9 @@ struct SimDaemon {
     generation: u64,
 }
 
-/// Types `command` (words separated by blanks, the first one `marsadm`) at the host of `hub`.
+/// Types `command` (words separated by blanks, the first one `marsadm` or `mars`) at the host of `hub`.
 pub async fn type_at(hub: Arc<Hub>, clock: SimClock, fs: SimFs, command: &str) -> Typed {
-    let words: Vec<String> = command
-        .split_whitespace()
-        .skip(1)
-        .map(str::to_owned)
-        .collect();
+    let words: Vec<String> = command.split_whitespace().map(str::to_owned).collect();
     let host = hub.here().to_string();
     let (ask, asked) = mpsc::channel();
     let (say, hear) = mpsc::channel();
@@ -68,7 +65,11 @@ pub async fn type_at(hub: Arc<Hub>, clock: SimClock, fs: SimFs, command: &str) -
             generation: 0,
         };
         let mut console = Recorder::default();
-        let exit = admin::marsadm::run(&words, &host, &mut daemon, &mut console);
+        let exit = match &words[..] {
+            [first, rest @ ..] if first == "mars" => mars(rest, &mut daemon, &mut console),
+            [_, rest @ ..] => admin::marsadm::run(rest, &host, &mut daemon, &mut console),
+            [] => 1,
+        };
         let (stdout, stderr) = (console.0.stdout, console.0.stderr);
         // The simulation has been dropped when nobody listens.
         let _ = ask.send(Turn::Ended(Typed {
@@ -103,6 +104,23 @@ pub async fn type_at(hub: Arc<Hub>, clock: SimClock, fs: SimFs, command: &str) -
         };
         // The thread waits for exactly this.
         let _ = say.send(reply);
+    }
+}
+
+/// `mars tree set PATH VALUE` and `mars tree del PATH`.
+fn mars(words: &[String], daemon: &mut SimDaemon, console: &mut Recorder) -> u32 {
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let done = match &words[..] {
+        ["tree", "set", path, value] => tree_cli::change(daemon, path, value),
+        ["tree", "del", path] => tree_cli::change(daemon, path, TOMBSTONE),
+        _ => Err(DaemonError::Refused("no such command".to_owned())),
+    };
+    match done {
+        Ok(_) => 0,
+        Err(error) => {
+            console.0.stderr += &error.to_string();
+            1
+        }
     }
 }
 

@@ -1,7 +1,9 @@
 //! Several simulated hosts, the network between them, and what operators and applications do there.
 
-use std::collections::BTreeMap;
+use std::cell::RefCell;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use node::config::NodeConfig;
@@ -18,6 +20,9 @@ use crate::typed::{self, Typed};
 
 /// Size of every device unless a story says otherwise.
 pub const DEVICE_BYTES: u64 = 1 << 20;
+
+/// Whoever takes the place of a lost host draws from another seed, so far away.
+const SEEDS_OF_A_WORLD: u64 = 1 << 40;
 
 /// A world of one seed.
 pub struct World {
@@ -36,6 +41,16 @@ pub struct World {
     /// Commands being typed, by host; they end with their host.
     typing: BTreeMap<String, JoinSet<()>>,
     counts: BTreeMap<String, u64>,
+    /// Every command that was typed, with its host.
+    typed: RefCell<Vec<(String, String)>>,
+    /// Promises broken that no application knows of.
+    broken: Vec<String>,
+    /// Hosts that have lost all they knew, or were told to forget some of it, and how often.
+    forgot: BTreeMap<String, u64>,
+    /// Hosts whose clocks were so far ahead that others do not take what they say.
+    far_ahead: BTreeSet<String>,
+    /// Copies of logs that were damaged on the medium on purpose, by host.
+    damaged: BTreeSet<(String, PathBuf)>,
     config: NodeConfig,
     began: tokio::time::Instant,
     cluster: String,
@@ -73,6 +88,11 @@ impl World {
             apps: BTreeMap::new(),
             typing: BTreeMap::new(),
             counts: BTreeMap::new(),
+            typed: RefCell::default(),
+            broken: Vec::new(),
+            forgot: BTreeMap::new(),
+            far_ahead: BTreeSet::new(),
+            damaged: BTreeSet::new(),
             config: host::config(),
             began: tokio::time::Instant::now(),
             cluster: format!("simulated_{seed}.000000000"),
@@ -120,7 +140,8 @@ impl World {
     pub async fn join(&mut self, name: &str) -> anyhow::Result<()> {
         let host = Host::new(name)?;
         let config = self.config.clone();
-        let sim = SimHost::new(&host, &self.cluster, self.began, self.seed, config);
+        let seed = self.seed + self.forgot(name) * SEEDS_OF_A_WORLD;
+        let sim = SimHost::new(&host, &self.cluster, self.began, seed, config);
         let known = match self.running() {
             Some(member) => {
                 let node = self.hosts[&member]
@@ -234,7 +255,33 @@ impl World {
 
     /// Every promise that was broken so far.
     pub fn broken(&self) -> Vec<String> {
-        self.apps.values().flat_map(App::broken).collect()
+        let by_apps = self.apps.values().flat_map(App::broken);
+        self.broken.iter().cloned().chain(by_apps).collect()
+    }
+
+    /// Notes a broken promise.
+    pub fn break_promise(&mut self, what: String) {
+        self.note("", &format!("PROMISE BROKEN: {what}"));
+        self.broken.push(what);
+    }
+
+    fn note_typed(&self, name: &str, command: &str) {
+        let typed = (name.to_owned(), command.to_owned());
+        self.typed.borrow_mut().push(typed);
+    }
+
+    /// How many commands with this word were typed at a host.
+    pub fn typed_at(&self, name: &str, word: &str) -> usize {
+        let typed = self.typed.borrow();
+        let with = |(at, command): &&(String, String)| at == name && has_word(command, word);
+        typed.iter().filter(with).count()
+    }
+
+    /// Was a host forced to be primary?
+    pub fn was_forced(&self) -> bool {
+        let typed = self.typed.borrow();
+        let forces = |command: &str| has_word(command, "primary") && has_word(command, "--force");
+        typed.iter().any(|(_, command)| forces(command))
     }
 
     /// Is the device of `res` offered at a host?
@@ -328,6 +375,7 @@ impl World {
             };
         };
         self.note(name, &format!("# {command}"));
+        self.note_typed(name, command);
         if command.contains(" primary ") && command.contains("--force") {
             self.apps.values().for_each(|app| app.note_forced(name));
         }
@@ -375,6 +423,7 @@ impl World {
         let host = self.host(name);
         let Some(node) = host.node() else { return };
         self.note(name, &format!("# {command} &"));
+        self.note_typed(name, command);
         let (hub, clock, fs) = (node.hub().clone(), host.clock.clone(), host.fs.clone());
         let (trace, began) = (self.trace.clone(), self.began);
         let (name, command) = (name.to_owned(), command.to_owned());
@@ -415,7 +464,64 @@ impl World {
     pub fn forget_future(&mut self, name: &str, forget: bool) {
         if let Some(host) = self.hosts.get_mut(name) {
             host.set_config(|config| config.forget_future = forget);
+            *self.forgot.entry(name.to_owned()).or_default() += u64::from(forget);
+            self.far_ahead.remove(name);
         }
+    }
+
+    /// From now on the time of day at a host is wrong by so much.
+    pub fn set_clock(&mut self, name: &str, skew_ns: i64) {
+        self.host(name).clock.set_skew_ns(skew_ns);
+        if skew_ns > tree::clock::MAX_FUTURE_NS_DEFAULT as i64 {
+            self.far_ahead.insert(name.to_owned());
+        }
+    }
+
+    /// Has another host than `name` been too far ahead?
+    pub fn any_far_ahead_but(&self, name: &str) -> bool {
+        self.far_ahead.iter().any(|host| host != name)
+    }
+
+    /// Was its clock too far ahead since it was last told to forget the future?
+    pub fn was_far_ahead(&self, name: &str) -> bool {
+        self.far_ahead.contains(name)
+    }
+
+    /// How often a host has lost what it knew for good: it was replaced, or told to forget.
+    pub fn forgot(&self, name: &str) -> u64 {
+        self.forgot.get(name).copied().unwrap_or(0)
+    }
+
+    /// The machine is gone with all that was on it; an empty one of the same name joins the cluster and starts.
+    pub async fn replace(&mut self, name: &str) -> anyhow::Result<()> {
+        self.crash(name, Crash::Power);
+        let Some(old) = self.hosts.remove(name) else {
+            anyhow::bail!("no host {name}")
+        };
+        *self.forgot.entry(name.to_owned()).or_default() += 1;
+        self.note(name, "is an empty host now");
+        let new = self.join(name).await;
+        match self.hosts.get_mut(name) {
+            Some(host) => host.count_starts_of(&old),
+            None => drop(self.hosts.insert(name.to_owned(), old)),
+        }
+        new
+    }
+
+    /// A copy of a log at `name` was damaged on purpose.
+    pub fn note_damaged(&mut self, name: &str, path: &Path) {
+        self.damaged.insert((name.to_owned(), path.to_owned()));
+    }
+
+    /// Was it?
+    pub fn is_damaged(&self, name: &str, path: &Path) -> bool {
+        // No key of a set of pairs can be borrowed in two parts.
+        self.damaged.iter().any(|(n, p)| n == name && p == path)
+    }
+
+    /// How many events of a kind were counted.
+    pub fn counted(&self, what: &str) -> u64 {
+        self.counts.get(what).copied().unwrap_or(0)
     }
 
     /// Counts one more event of a kind.
@@ -440,6 +546,8 @@ impl World {
         add("network: messages", net.messages);
         add("network: repeated", net.repeated);
         add("network: channels broken", net.broken);
+        add("network: messages torn", net.torn);
+        add("network: messages swallowed", net.swallowed);
         for app in self.apps.values() {
             let app = app.counts();
             add("application: device opened and checked", app.opened);
@@ -543,6 +651,10 @@ impl World {
             self.run_for(Duration::from_millis(500)).await;
         }
     }
+}
+
+fn has_word(command: &str, word: &str) -> bool {
+    command.split_whitespace().any(|w| w == word)
 }
 
 fn attend(app: &App, name: &str, host: &SimHost) {

@@ -16,7 +16,9 @@ use crate::world::World;
 pub fn look(w: &World) -> Result<(), String> {
     for (name, host) in &w.hosts {
         for path in host.fs.files_below(Path::new(STATE_DIR)) {
-            let Some(log) = log_of(&path) else { continue };
+            let Some(log) = log_of(&path).filter(|_| !w.is_damaged(name, &path)) else {
+                continue;
+            };
             let creator = log.creator.as_str();
             let Some(source) = w.hosts.get(creator).filter(|_| creator != name) else {
                 continue;

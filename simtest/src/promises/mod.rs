@@ -1,12 +1,18 @@
 //! What must hold: one file per promise, each with the numbers of the invariants it stands for
 //! (data-path reference, section 10).
 //!
-//! [`Watch`] looks at every step; [`trees`] and [`progress`] ask at the end, when all faults are over. What an
+//! [`Watch`] looks at every step, [`images`] wherever a host was stopped in order; [`trees`] and [`progress`] ask at the end, when all faults are over. What an
 //! application was promised is checked by the application itself (`app.rs`, `history.rs`).
 
+pub mod bounds;
 pub mod chain;
 pub mod copies;
+pub mod deleted;
+pub mod facts;
 pub mod fresh;
+pub mod images;
+pub mod lineage;
+pub mod one_place;
 pub mod positions;
 pub mod progress;
 pub mod stamps;
@@ -20,6 +26,8 @@ pub struct Watch {
     looked: fresh::Looked,
     chain: chain::Chain,
     stamps: stamps::Stamps,
+    deleted: deleted::Deleted,
+    lineage: lineage::Lineage,
 }
 
 impl Watch {
@@ -30,9 +38,14 @@ impl Watch {
     pub fn look(&mut self, w: &World) -> Result<(), String> {
         positions::look(w)?;
         copies::look(w)?;
+        one_place::look(w)?;
+        bounds::look(w)?;
         for fresh in self.looked.fresh(w) {
             self.chain.look(&fresh)?;
             self.stamps.look(&fresh)?;
+            self.deleted.look(w, &fresh)?;
+            self.lineage.look(w, &fresh)?;
+            facts::look(w, &fresh)?;
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{RES, Shape};
+use super::{RES, Shape, by_hand, far};
 use crate::app::App;
 use crate::host::CAPACITY;
 use crate::promises::{self, Watch};
@@ -20,7 +20,6 @@ pub async fn heal(w: &mut World, shape: &Shape) -> Result<(), String> {
     for name in &shape.names {
         let host = w.host(name);
         host.fs.end_faults(CAPACITY);
-        host.clock.set_skew_ns(0);
         if let Some(exec) = &host.exec {
             exec.end_stalls();
         }
@@ -31,8 +30,10 @@ pub async fn heal(w: &mut World, shape: &Shape) -> Result<(), String> {
         }
         w.start_again(name).await;
     }
+    far::set_clocks_right(w, shape).await;
     w.run_for(Duration::from_secs(40)).await;
     restart_after_log_errors(w, shape).await;
+    by_hand::clear_keys(w, shape, &shape.names[0]).await;
     for name in &shape.names {
         w.type_at(name, &format!("marsadm up {RES} --timeout=20"))
             .await;
@@ -65,6 +66,8 @@ pub async fn until_up_to_date(
     app.work();
     join_again(w, shape).await;
     let primary = find_primary(w, shape).await?;
+    // While somebody was designated whom nobody knows, there was nothing to join.
+    join_again(w, shape).await;
     for name in &shape.names {
         if *name == primary || follows(w, name, watch).await? {
             continue;
@@ -91,7 +94,8 @@ fn stuck(w: &World, name: &str, why: &str) -> String {
     format!("{name} does not become up to date (44): {why}")
 }
 
-/// Whoever has left the resource in the middle of something joins again.
+/// Whoever has left the resource in the middle of something joins again. Joining gives up where logs are rotated too
+/// fast; the membership is there then, and is switched on.
 async fn join_again(w: &mut World, shape: &Shape) {
     let disk = crate::host::SimHost::disk_path(RES);
     for name in &shape.names {
@@ -104,6 +108,8 @@ async fn join_again(w: &mut World, shape: &Shape) {
                 ),
             )
             .await;
+            w.type_at(name, &format!("marsadm up {RES} --timeout=20"))
+                .await;
         }
     }
 }
@@ -175,14 +181,29 @@ pub async fn compare(w: &mut World, app: &App, shape: &Shape) -> Result<(), Stri
             w.stop(name).await;
         }
     }
-    let first = w.host(&primary).disk(RES);
-    app.check_newest(&primary, &first)?;
+    // What the disks have behind the end of the device is nobody's.
+    let device = device_bytes(w, &primary).unwrap_or(shape.size);
+    let disk = |name: &str| {
+        let mut bytes = w.host(name).disk(RES);
+        bytes.truncate(device as usize);
+        bytes
+    };
+    let first = disk(&primary);
+    // What a resource has grown by is not written to.
+    let size = first.len().min(shape.size as usize);
+    app.check_newest(&primary, &first[..size])?;
     for name in &shape.names {
-        if w.host(name).disk(RES) != first {
+        if disk(name) != first {
             return Err(format!(
                 "the disks of {name} and {primary} differ in the end (33, 44)"
             ));
         }
     }
     Ok(())
+}
+
+/// The size of the device as the last tree of a host has it.
+fn device_bytes(w: &World, name: &str) -> Option<u64> {
+    let path = tree::Path::new(&format!("resource-{RES}/size")).ok()?;
+    w.host(name).medium.get(&path)?.text()?.parse().ok()
 }

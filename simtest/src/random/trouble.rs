@@ -3,12 +3,13 @@
 use std::path::Path;
 use std::time::Duration;
 
-use super::{RES, Shape};
+use super::{RES, Shape, by_hand, far, links};
 use crate::disk::Fault;
 use crate::exec::Medium;
 use crate::host::{Crash, STATE_DIR, SimHost};
 use crate::net::Link;
 use crate::prng::Prng;
+use crate::promises;
 use crate::world::World;
 
 /// One kind of trouble.
@@ -64,6 +65,26 @@ pub enum Kind {
     WrongCommand,
     /// Everything that is down is started, everything off is switched on.
     Recover,
+    /// A host hangs for some seconds: everything from and to it is late.
+    HangingHost,
+    /// All links of a host become slow.
+    SlowHost,
+    /// The hosts fall into groups that do not hear each other.
+    Partition,
+    /// Somebody sets or deletes keys by hand, sensible or not.
+    TreeKeys,
+    /// Limits are set, right and wrong ones, and the resource grows.
+    Limits,
+    /// Many rotations and deletions of logs at once.
+    LogBurst,
+    /// A copy of a log is damaged on the medium.
+    DamagedCopy,
+    /// A host is away for hours.
+    LongAbsence,
+    /// An empty host gets the name of a secondary.
+    ReplacedHost,
+    /// The clock of a host is centuries off.
+    FarClock,
 }
 
 impl Kind {
@@ -94,6 +115,32 @@ impl Kind {
         Kind::Logs,
         Kind::WrongCommand,
         Kind::Recover,
+        Kind::HangingHost,
+        Kind::SlowHost,
+        Kind::Partition,
+        Kind::TreeKeys,
+        Kind::Limits,
+        Kind::LogBurst,
+        Kind::DamagedCopy,
+        Kind::LongAbsence,
+        Kind::ReplacedHost,
+        Kind::FarClock,
+    ];
+
+    /// Those of which hundreds happen in a long world: they cost little time.
+    pub const BRIEF: &[Kind] = &[
+        Kind::CutPair,
+        Kind::ResetPair,
+        Kind::HealNetwork,
+        Kind::PrimaryAnyhow,
+        Kind::Secondary,
+        Kind::Switches,
+        Kind::Logs,
+        Kind::WrongCommand,
+        Kind::HangingHost,
+        Kind::TreeKeys,
+        Kind::Limits,
+        Kind::LogBurst,
     ];
 }
 
@@ -121,7 +168,7 @@ pub async fn cause(w: &mut World, shape: &Shape, kind: Kind) {
         | Kind::CutPowerLater
         | Kind::StopInOrder
         | Kind::Recover => {
-            hosts(w, kind, &name).await;
+            hosts(w, shape.size, kind, &name).await;
         }
         Kind::CutPair
         | Kind::CutOneWay
@@ -132,11 +179,29 @@ pub async fn cause(w: &mut World, shape: &Shape, kind: Kind) {
         Kind::Stall | Kind::LogError | Kind::DiskError | Kind::FullDisk | Kind::ClockJump => {
             storage(w, kind, &name);
         }
+        Kind::HangingHost | Kind::SlowHost | Kind::Partition => links::cause(w, shape, kind, &name),
+        Kind::TreeKeys => by_hand::set_keys(w, shape, &name),
+        Kind::Limits => by_hand::set_limits(w, shape, &name),
+        Kind::LogBurst => by_hand::log_burst(w, &name),
+        Kind::DamagedCopy => by_hand::damage_copy(w, &name),
+        Kind::LongAbsence => far::away(w, &name).await,
+        Kind::ReplacedHost => far::replace(w, shape, &name).await,
+        Kind::FarClock => far::far_clock(w, &name),
         _ => operators(w, kind, &name).await,
     }
 }
 
-async fn hosts(w: &mut World, kind: Kind, name: &str) {
+async fn stop_and_look(w: &mut World, size: u64, name: &str) {
+    let ran = w.host(name).node().is_some();
+    w.stop(name).await;
+    match promises::images::after_stop(w, name, RES, size) {
+        Ok(true) if ran => w.count("replicas compared after a stop"),
+        Ok(_) => {}
+        Err(why) => w.break_promise(why),
+    }
+}
+
+async fn hosts(w: &mut World, size: u64, kind: Kind, name: &str) {
     match kind {
         Kind::KillProcess => w.crash(name, Crash::Process),
         Kind::CutPower => w.crash(name, Crash::Power),
@@ -149,7 +214,7 @@ async fn hosts(w: &mut World, kind: Kind, name: &str) {
                 .await;
             w.crash(name, Crash::Power);
         }
-        Kind::StopInOrder => w.stop(name).await,
+        Kind::StopInOrder => stop_and_look(w, size, name).await,
         _ => return recover(w).await,
     }
     if w.chance.chance(700) {

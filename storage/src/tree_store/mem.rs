@@ -43,6 +43,11 @@ impl MemMedium {
         inner.must_resync = Some(why.to_owned());
     }
 
+    /// What is stored at one path.
+    pub fn get(&self, path: &Path) -> Option<Entry> {
+        self.inner.lock().entries.get(path).cloned()
+    }
+
     /// What is stored.
     pub fn entries(&self) -> Vec<(Path, Entry)> {
         self.inner
