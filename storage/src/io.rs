@@ -14,6 +14,9 @@
 use std::io::{self, IoSlice};
 use std::path::Path;
 
+/// Places in files and memory at multiples of it suit every medium that is written past the page cache.
+pub const BULK_ALIGN_BYTES: usize = 4096;
+
 /// How [`Fs::open`] opens a file. Every kind but `Read` allows writing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OpenHow {
@@ -105,6 +108,13 @@ pub trait BlockFile: Send + Sync {
 
     /// Writes all bytes of `bufs` one behind the other. A failure leaves any part of them written.
     fn write_vectored_at(&self, bufs: &[IoSlice<'_>], at: u64) -> io::Result<()>;
+
+    /// Like one buffer of [`BlockFile::write_vectored_at`], for much that nobody is going to read from here soon: past
+    /// the page cache where that is possible. It is not where `bytes` in memory or `at` do not begin at a multiple of
+    /// [`BULK_ALIGN_BYTES`].
+    fn write_bulk_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
+        self.write_vectored_at(&[IoSlice::new(bytes)], at)
+    }
 
     /// Makes durable what was written through any handle before the call (`fdatasync`). After a
     /// failure nothing is known about those bytes any more, and a later success says nothing about

@@ -28,11 +28,11 @@ mod real_fs;
 
 pub use disk::Disk;
 pub use error::{Damage, DiskError, HeaderFlaw, LogError, LogPlace, StoreError};
-pub use io::{BlockFile, Extent, ExtentKind, FreeSpace, Fs, OpenHow};
+pub use io::{BULK_ALIGN_BYTES, BlockFile, Extent, ExtentKind, FreeSpace, Fs, OpenHow};
 pub use layout::Layout;
 pub use log::{
     AheadOptions, Body, Bound, Boundary, FetchedLog, HEADER_BYTES, LogEnd, LogFile, LogHeader,
-    LogIdentity, LogReader, LogWriter, NewRecord, Record, Recovered, Unflushed, ZeroAhead, recover,
+    LogIdentity, LogReader, LogWriter, NewRecord, Recent, Record, Recovered, Unflushed, ZeroAhead, recover,
 };
 pub use real_fs::RealFs;
 pub use reserve::Reserve;

@@ -4,13 +4,15 @@
 //! than anything asynchronous for what a log does. No call here is retried except an interrupted
 //! one and the rest of a short write.
 
-use crate::io::{BlockFile, Extent, ExtentKind, FreeSpace, Fs, OpenHow};
-use rustix::fs::{FallocateFlags, FlockOperation, OFlags, SeekFrom};
+use crate::io::{BULK_ALIGN_BYTES, BlockFile, Extent, ExtentKind, FreeSpace, Fs, OpenHow};
+use rustix::fs::{FallocateFlags, FlockOperation, Mode, OFlags, SeekFrom};
 use rustix::io::{Errno, ReadWriteFlags};
 use std::fs::{self, DirBuilder, File, OpenOptions};
 use std::io::{self, IoSlice, IoSliceMut};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{DirBuilderExt, FileExt, FileTypeExt, OpenOptionsExt};
 use std::path::Path;
+use std::sync::OnceLock;
 
 /// Slices in one system call at most (`IOV_MAX` on Linux).
 const SLICES_PER_CALL_MAX: usize = 1024;
@@ -104,6 +106,8 @@ fn open_exclusive(path: &Path) -> io::Result<Box<dyn BlockFile>> {
 struct RealFile {
     file: File,
     is_device: bool,
+    /// The same file, for writes past the page cache; opened by the first of them.
+    direct: OnceLock<Option<File>>,
 }
 
 impl RealFile {
@@ -118,7 +122,26 @@ impl RealFile {
         Ok(RealFile {
             file,
             is_device: kind.is_block_device(),
+            direct: OnceLock::new(),
         })
+    }
+
+    /// Writes past the page cache and says how much; 0 where that is not possible.
+    fn write_direct(&self, bytes: &[u8], at: u64) -> io::Result<usize> {
+        let fits = |place: u64| place.is_multiple_of(BULK_ALIGN_BYTES as u64);
+        let all_fit = fits(bytes.as_ptr().addr() as u64) && fits(bytes.len() as u64) && fits(at);
+        if self.is_device || bytes.is_empty() || !all_fit {
+            return Ok(0);
+        }
+        let Some(direct) = self.direct.get_or_init(|| open_direct(&self.file)) else {
+            return Ok(0);
+        };
+        match rustix::io::pwrite(direct, bytes, at) {
+            Ok(n) => Ok(n),
+            // The ordinary way tells whether there is anything else wrong.
+            Err(Errno::INVAL | Errno::OPNOTSUPP | Errno::INTR) => Ok(0),
+            Err(e) => Err(e.into()),
+        }
     }
 
     /// `fallocate` where the file system can do it, plain zeros elsewhere and at the edges of a
@@ -181,6 +204,15 @@ impl RealFile {
     }
 }
 
+/// `None` where the file system cannot do without the page cache.
+fn open_direct(file: &File) -> Option<File> {
+    let path = format!("/proc/self/fd/{}", file.as_raw_fd());
+    let flags = OFlags::WRONLY | OFlags::DIRECT | OFlags::CLOEXEC;
+    rustix::fs::open(path, flags, Mode::empty())
+        .ok()
+        .map(File::from)
+}
+
 impl BlockFile for RealFile {
     fn read_at(&self, buf: &mut [u8], at: u64) -> io::Result<usize> {
         self.file.read_at(buf, at)
@@ -211,6 +243,11 @@ impl BlockFile for RealFile {
             }
         }
         Ok(())
+    }
+
+    fn write_bulk_at(&self, bytes: &[u8], at: u64) -> io::Result<()> {
+        let done = self.write_direct(bytes, at)?;
+        self.write_vectored_at(&[IoSlice::new(&bytes[done..])], at + done as u64)
     }
 
     fn flush(&self) -> io::Result<()> {
@@ -291,6 +328,24 @@ mod tests {
             let mut back = vec![0; 5000];
             assert_eq!(read_full_at(&*file, &mut back, 7).unwrap(), 5000);
             assert_eq!(back, bytes);
+        });
+    }
+
+    #[test]
+    fn bulk_is_written_whatever_its_place_and_read_back_with_what_lies_around_it() {
+        in_a_directory(|dir| {
+            let file = RealFs.open(&dir.join("f"), OpenHow::CreateNew).unwrap();
+            let mem: Vec<u8> = (0..40_000u32).map(|i| (i * 7 / 5) as u8).collect();
+            let skew = mem.as_ptr().align_offset(BULK_ALIGN_BYTES);
+            write_at(&*file, &[9; 4096], 0).unwrap();
+            file.write_bulk_at(&mem[skew..skew + 16384], 4096).unwrap();
+            file.write_bulk_at(&mem[1..5000], 20480).unwrap();
+            file.flush().unwrap();
+            let mut back = vec![0; 30_000];
+            assert_eq!(read_full_at(&*file, &mut back, 0).unwrap(), 20480 + 4999);
+            assert!(back[..4096].iter().all(|b| *b == 9));
+            assert_eq!(back[4096..20480], mem[skew..skew + 16384]);
+            assert_eq!(back[20480..20480 + 4999], mem[1..5000]);
         });
     }
 

@@ -12,7 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 use storage::{
     AheadOptions, Body, Bound, Boundary, Damage, FetchedLog, Fs, HEADER_BYTES, HeaderFlaw, LogEnd,
-    LogError, LogFile, LogWriter, NewRecord, RealFs, Record, recover,
+    LogError, LogFile, LogWriter, NewRecord, RealFs, Recent, Record, recover,
 };
 
 fn open(fs: &MemFs, seq: u64) -> Arc<LogFile> {
@@ -513,6 +513,103 @@ fn a_flush_covers_what_was_written_when_it_was_prepared_and_no_more() {
     copy.note_flushed(rest);
     copy.note_flushed(flushed);
     assert_eq!(copy.durable(), rest, "an older one takes nothing back");
+}
+
+/// A log of 6 MiB in records of odd sizes; its bytes.
+fn large() -> Vec<u8> {
+    let fs = MemFs::default();
+    let sizes = (1..).map(|nr| 1 + nr * 90_011 % (1 << 20));
+    let records: Vec<_> = sizes
+        .take(12)
+        .map(|size| data(0, vec![size as u8; size]))
+        .collect();
+    let (writer, _) = written(&fs, &records);
+    fs.bytes(writer.path())
+}
+
+/// Pieces of `body` from `from` on, as a peer sends them.
+fn pieces(body: &[u8], from: usize, sizes: &[usize]) -> Vec<(u64, Bytes)> {
+    let mut at = from;
+    let cut = sizes.iter().map(|size| {
+        let piece = &body[at..body.len().min(at + size)];
+        let cut = (at as u64, Bytes::copy_from_slice(piece));
+        at += piece.len();
+        cut
+    });
+    cut.collect()
+}
+
+#[test]
+fn large_batches_reach_the_real_file_byte_by_byte_whatever_their_edges() {
+    let bytes = large();
+    let (head, body) = bytes.split_at(HEADER_BYTES as usize);
+    let dir = tempfile::tempdir().unwrap();
+    let mut copy = FetchedLog::create(&RealFs, dir.path(), head, &identity(1)).unwrap();
+    let batches: [&[usize]; 5] = [
+        &[1 << 20, 1 << 20],
+        &[333],
+        &[700_001, 3],
+        &[1 << 20],
+        &[8 << 20],
+    ];
+    for sizes in batches {
+        let batch = pieces(body, copy.received() as usize, sizes);
+        copy.append_all(&batch).unwrap();
+        copy.flush().unwrap();
+    }
+    assert_eq!(copy.durable().len, body.len() as u64);
+    let file = std::fs::read(dir.path().join(log_name(1).to_string())).unwrap();
+    assert!(file == bytes, "the copy differs");
+}
+
+#[test]
+fn a_reader_behind_the_fetcher_gets_the_recent_bytes_and_not_the_file() {
+    let (fs, bytes) = (MemFs::default(), large());
+    let (head, body) = bytes.split_at(HEADER_BYTES as usize);
+    let (dir, recent) = (Path::new("/"), Arc::new(Recent::default()));
+    let mut copy = FetchedLog::create(&fs, dir, head, &identity(1)).unwrap();
+    copy.keep_recent(recent.clone());
+    for _ in 0..2 {
+        let batch = pieces(body, copy.received() as usize, &[1 << 20; 3]);
+        copy.append_all(&batch).unwrap();
+    }
+    let (end, path) = (copy.flush().unwrap(), log_path(1));
+    let path = dir.join(path.file_name().unwrap());
+    let mut damaged = fs.bytes(&path);
+    damaged[HEADER_BYTES as usize..].fill(0xee);
+    fs.set_bytes(&path, &damaged);
+    let open = || LogFile::open(&fs, &path, Some(&identity(1))).unwrap();
+    let bound = Bound::Durable(end.len);
+    let (all, ended) = read(&Arc::new(open().with_recent(recent.clone())), bound);
+    assert_eq!((ended.unwrap(), all.len()), (end, 12));
+    let (none, ended) = read(&Arc::new(open()), bound);
+    assert!(
+        none.is_empty() && ended.unwrap_err().is_damage(),
+        "the file is not read without reason"
+    );
+}
+
+#[test]
+fn bytes_that_are_not_verified_are_never_recent() {
+    let (fs, mut bytes) = (MemFs::default(), large());
+    let at = HEADER_BYTES as usize + (3 << 20);
+    bytes[at] ^= 1;
+    let (head, body) = bytes.split_at(HEADER_BYTES as usize);
+    let (dir, recent) = (Path::new("/"), Arc::new(Recent::default()));
+    let mut copy = FetchedLog::create(&fs, dir, head, &identity(1)).unwrap();
+    copy.keep_recent(recent.clone());
+    copy.append_all(&pieces(body, 0, &[1 << 20, 1 << 20]))
+        .unwrap();
+    let end = copy.flush().unwrap();
+    let flaw = copy.append_all(&pieces(body, 2 << 20, &[1 << 20, 1 << 20]));
+    assert!(flaw.unwrap_err().is_damage());
+    let path = dir.join(log_name(1).to_string());
+    let log = LogFile::open(&fs, &path, Some(&identity(1))).unwrap();
+    let log = Arc::new(log.with_recent(recent));
+    let (records, ended) = read(&log, Bound::Durable(4 << 20));
+    let e = ended.unwrap_err();
+    assert!(e.waiting_helps() && !records.is_empty(), "{e}");
+    assert!(records.last().unwrap().end >= end.len);
 }
 
 #[test]

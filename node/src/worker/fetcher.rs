@@ -132,10 +132,13 @@ impl Fetcher {
         let mut channel = opening.map_err(|error| lost(&job, &error))?;
         let header = subscribe(&site, &job, &mut channel, from, &progress).await?;
         check_header(&site, &job, &header, present.is_some()).await?;
-        let copy = match opened {
+        let mut copy = match opened {
             Some(copy) => copy,
             None => create_copy(&site, &job, header).await?,
         };
+        if !job.afresh {
+            copy.keep_recent(site.shelf.recent(&job.log));
+        }
         let replaces = local.filter(|_| job.afresh);
         let mut fetcher = Fetcher {
             reported: copy.durable().len,

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use storage::{LogError, LogFile, LogIdentity};
+use storage::{LogError, LogFile, LogIdentity, Recent};
 use tree::{Digest128, Host, LogName, Resource};
 
 use crate::job::ChainEnd;
@@ -107,6 +107,8 @@ pub struct Shelf {
     dir: PathBuf,
     ports: Ports,
     logs: Mutex<BTreeMap<LogName, watch::Sender<LogState>>>,
+    /// Newest bytes of the logs that are or were being fetched.
+    recent: Mutex<BTreeMap<LogName, Arc<Recent>>>,
     changes: watch::Sender<u64>,
 }
 
@@ -157,6 +159,7 @@ impl Shelf {
             dir,
             ports,
             logs: Mutex::new(logs),
+            recent: Mutex::default(),
             changes: watch::Sender::new(0),
         }))
     }
@@ -217,8 +220,13 @@ impl Shelf {
         let wanted = self.identity.of(log);
         let lane = Lane::Read(self.identity.res.clone());
         let open = move || LogFile::open(&*fs, &path, Some(&wanted));
-        let opened = self.blocking(&lane, open).await?;
-        Ok(Arc::new(opened?))
+        let opened = self.blocking(&lane, open).await??;
+        Ok(Arc::new(opened.with_recent(self.recent(log))))
+    }
+
+    /// Where the fetcher of a log keeps what its replayer is going to read next.
+    pub(super) fn recent(&self, log: &LogName) -> Arc<Recent> {
+        self.recent.lock().entry(log.clone()).or_default().clone()
     }
 
     /// Forgets a log and removes its file, durably. Readers which have it open may finish.
@@ -244,6 +252,7 @@ impl Shelf {
         };
         self.blocking(&Lane::Misc, remove).await??;
         self.logs.lock().remove(log);
+        self.recent.lock().remove(log);
         self.note_change();
         Ok(())
     }
@@ -268,6 +277,7 @@ impl Shelf {
 
     /// A log was created or replaced; it reaches up to `end`.
     pub(super) fn put(&self, log: &LogName, end: storage::LogEnd, finished: bool) {
+        self.recent.lock().remove(log);
         let mut logs = self.logs.lock();
         let sender = logs
             .entry(log.clone())

@@ -11,10 +11,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 
 use bytes::Bytes;
+use storage::LogError;
 use transport::wire::BODY_BYTES_MAX;
 use transport::{Channel, Class, Incoming, Message, NetError};
 use tree::{LogName, LogPos, Resource};
 
+use crate::export::Buffers;
 use crate::ports::{BoxFuture, Lane, Ports, blocking};
 use crate::watch;
 use crate::worker::shelf::{LogState, Shelf};
@@ -101,6 +103,7 @@ async fn serve_log(mut channel: Channel, stock: &dyn Stock, ports: &Ports) -> Re
         shelf,
         state,
         ports: ports.clone(),
+        buffers: Buffers::default(),
         at: from,
     };
     match stream.run(&mut channel).await {
@@ -122,6 +125,7 @@ struct LogStream {
     shelf: Arc<Shelf>,
     state: watch::Receiver<LogState>,
     ports: Ports,
+    buffers: Buffers,
     /// What was sent up to now.
     at: u64,
 }
@@ -194,8 +198,13 @@ impl LogStream {
 
     async fn read(&self, file: &Arc<storage::LogFile>, usable: u64) -> Result<Bytes, Broken> {
         let (file, at) = (file.clone(), self.at);
+        let len = (usable - at).min(BODY_BYTES_MAX as u64) as usize;
+        let mut bytes = self.buffers.take(len);
         let lane = Lane::Read(self.resource.clone());
-        let read = move || file.read_raw(at, BODY_BYTES_MAX, usable);
+        let read = move || {
+            file.read_raw(&mut bytes, at)?;
+            Ok::<_, LogError>(bytes.freeze())
+        };
         match blocking(&*self.ports.exec, &lane, read).await {
             Some(Ok(bytes)) => Ok(bytes),
             Some(Err(error)) => Err(Broken::Here(error.to_string())),
@@ -203,8 +212,9 @@ impl LogStream {
         }
     }
 
-    /// Until there is more to send.
+    /// Until there is more to send. Meanwhile no memory is kept.
     async fn wait(&mut self, channel: &mut Channel) -> Result<(), Broken> {
+        self.buffers = Buffers::default();
         loop {
             tokio::select! {
                 biased;

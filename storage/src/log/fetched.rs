@@ -3,16 +3,27 @@
 //! Only whole records whose checksum, offset, number and seal are right reach the file, so the copy
 //! is always a prefix of the creator's log that ends between two records (invariant 20). The bytes
 //! of an incomplete record wait in memory; after a restart they are fetched again.
+//!
+//! Large batches go past the page cache: fresh pages of it cost more than everything else that is done to fetched
+//! bytes. The replayer finds them in [`Recent`] instead.
 
 use super::chain::{Boundary, Chain, LogEnd};
+use super::gathered::Gathered;
 use super::header::{HEADER_BYTES, LogHeader, LogIdentity, checksum_seed};
+use super::recent::Recent;
 use super::recover::{Recovered, recover_chain};
 use crate::error::{LogError, LogPlace, io_failed};
-use crate::io::{BlockFile, Fs, OpenHow, write_at};
+use crate::io::{BULK_ALIGN_BYTES, BlockFile, Fs, OpenHow, write_at};
 use bytes::Bytes;
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 use tree::LogName;
+
+/// From here on a batch is written past the page cache. Below, a write to the medium with every flush costs more than
+/// the pages.
+const BULK_BYTES_MIN: usize = 256 << 10;
+const _: () = assert!(BULK_BYTES_MIN >= 4 * BULK_ALIGN_BYTES);
 
 /// The receiving end of one log.
 pub struct FetchedLog {
@@ -21,7 +32,10 @@ pub struct FetchedLog {
     chain: Chain,
     durable: LogEnd,
     /// The beginning of a record whose end has not arrived.
-    partial: Vec<u8>,
+    partial: Gathered,
+    recent: Option<Arc<Recent>>,
+    /// Pieces of large batches which are not verified to their ends.
+    arrived: VecDeque<(u64, Bytes)>,
     failed: Option<String>,
 }
 
@@ -106,9 +120,16 @@ impl FetchedLog {
             file: file.into(),
             chain,
             durable,
-            partial: Vec::new(),
+            partial: Gathered::default(),
+            recent: None,
+            arrived: VecDeque::new(),
             failed: None,
         }
+    }
+
+    /// Keeps the newest bytes of large batches there as well.
+    pub fn keep_recent(&mut self, recent: Arc<Recent>) {
+        self.recent = Some(recent);
     }
 
     /// Name of the log.
@@ -136,27 +157,33 @@ impl FetchedLog {
     /// and the error names its place.
     pub fn append(&mut self, offset: u64, bytes: &[u8]) -> Result<(), LogError> {
         self.must_continue(offset)?;
+        self.arrived.clear();
         if self.partial.is_empty() {
             let done = self.take_records(bytes)?;
-            self.partial.extend_from_slice(&bytes[done..]);
+            self.partial.extend(&bytes[done..]);
             return Ok(());
         }
-        self.partial.extend_from_slice(bytes);
+        self.partial.extend(bytes);
         self.take_gathered()
     }
 
-    /// The same for pieces that follow each other: all that is whole reaches the file by one call.
+    /// The same for pieces that follow each other: all that is whole reaches the file at once.
     pub fn append_all(&mut self, pieces: &[(u64, Bytes)]) -> Result<(), LogError> {
-        if let [(offset, bytes)] = pieces {
+        let bytes = pieces.iter().map(|(_, bytes)| bytes.len()).sum();
+        if let [(offset, bytes)] = pieces
+            && bytes.len() < BULK_BYTES_MIN
+        {
             return self.append(*offset, bytes);
         }
-        let bytes = pieces.iter().map(|(_, bytes)| bytes.len()).sum();
-        self.partial.reserve(bytes);
+        let start = self.chain.here.offset;
+        self.partial.place_for(HEADER_BYTES + start, bytes);
         for (offset, bytes) in pieces {
             self.must_continue(*offset)?;
-            self.partial.extend_from_slice(bytes);
+            self.partial.extend(bytes);
         }
-        self.take_gathered()
+        self.take_gathered()?;
+        self.remember(pieces);
+        Ok(())
     }
 
     /// What is written but not flushed; `None` when everything is durable.
@@ -201,21 +228,16 @@ impl FetchedLog {
         Ok(())
     }
 
-    /// Takes the records that have become whole. The memory is kept as long as it is needed about as large.
+    /// Takes the records that have become whole.
     fn take_gathered(&mut self) -> Result<(), LogError> {
         let mut gathered = std::mem::take(&mut self.partial);
-        let used = gathered.len();
-        let done = self.take_records(&gathered)?;
-        gathered.drain(..done);
-        if used < gathered.capacity() / 4 {
-            gathered.shrink_to(used);
-        }
+        let done = self.take_records(gathered.bytes())?;
+        gathered.drop_first(done);
         self.partial = gathered;
         Ok(())
     }
 
-    /// Verifies as many records as `bytes` hold and writes them with one call; returns their
-    /// length.
+    /// Verifies as many records as `bytes` hold and writes them; returns their length.
     fn take_records(&mut self, bytes: &[u8]) -> Result<usize, LogError> {
         let (start, before) = (self.chain.here, self.chain.sealed);
         let mut done = 0;
@@ -229,11 +251,45 @@ impl FetchedLog {
                 Err(e) => break Some(e),
             }
         };
-        if let Err(e) = write_at(&*self.file, &bytes[..done], HEADER_BYTES + start.offset) {
+        if let Err(e) = self.write(&bytes[..done], start.offset) {
             (self.chain.here, self.chain.sealed) = (start, before);
             return Err(self.fail("writing to the copy", e));
         }
         stopped.map_or(Ok(done), Err)
+    }
+
+    /// The whole blocks of much go past the page cache, its edges through it.
+    fn write(&self, bytes: &[u8], offset: u64) -> std::io::Result<()> {
+        let (file, at) = (&*self.file, HEADER_BYTES + offset);
+        if bytes.len() < BULK_BYTES_MIN {
+            return write_at(file, bytes, at);
+        }
+        let edge = (at.next_multiple_of(BULK_ALIGN_BYTES as u64) - at) as usize;
+        let whole = (bytes.len() - edge) / BULK_ALIGN_BYTES * BULK_ALIGN_BYTES;
+        let (first, rest) = bytes.split_at(edge);
+        let (blocks, last) = rest.split_at(whole);
+        write_at(file, first, at)?;
+        file.write_bulk_at(blocks, at + edge as u64)?;
+        write_at(file, last, at + (edge + whole) as u64)
+    }
+
+    /// Pieces of a large batch, as far as they are verified and written: [`Recent`] gets the memory they came in.
+    fn remember(&mut self, pieces: &[(u64, Bytes)]) {
+        let Some(recent) = &self.recent else {
+            return;
+        };
+        self.arrived.extend(pieces.iter().cloned());
+        let here = self.chain.here.offset;
+        while let Some((offset, bytes)) = self.arrived.front_mut()
+            && *offset < here
+        {
+            let known = (here - *offset).min(bytes.len() as u64);
+            recent.note(*offset, bytes.split_to(known as usize));
+            *offset += known;
+            if bytes.is_empty() {
+                self.arrived.pop_front();
+            }
+        }
     }
 
     fn must_be_usable(&self) -> Result<(), LogError> {

@@ -49,8 +49,10 @@
 mod ahead;
 mod chain;
 mod fetched;
+mod gathered;
 mod header;
 mod reader;
+mod recent;
 mod record;
 mod recover;
 mod writer;
@@ -60,6 +62,7 @@ pub use chain::{Boundary, LogEnd};
 pub use fetched::{FetchedLog, Unflushed};
 pub use header::{HEADER_BYTES, LogHeader, LogIdentity};
 pub use reader::{Bound, LogFile, LogReader};
+pub use recent::Recent;
 pub use record::{Body, DATA_BYTES_MAX, RECORD_HEADER_BYTES, Record};
 pub use recover::{Recovered, recover};
 pub use writer::{LogWriter, NewRecord};

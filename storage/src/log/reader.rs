@@ -5,6 +5,7 @@
 
 use super::chain::{Boundary, Chain};
 use super::header::{HEADER_BYTES, LogHeader, LogIdentity, checksum_seed};
+use super::recent::Recent;
 use super::record::Record;
 use crate::error::{Damage, LogError, io_failed, place};
 use crate::io::{BlockFile, Fs, OpenHow, read_full_at};
@@ -36,6 +37,7 @@ pub struct LogFile {
     path: Arc<Path>,
     header: LogHeader,
     header_bytes: Bytes,
+    recent: Arc<Recent>,
 }
 
 impl LogFile {
@@ -61,7 +63,14 @@ impl LogFile {
             path: path.into(),
             header,
             header_bytes: bytes.into(),
+            recent: Arc::default(),
         })
+    }
+
+    /// Whoever writes this copy keeps its newest bytes there.
+    #[must_use]
+    pub fn with_recent(self, recent: Arc<Recent>) -> LogFile {
+        LogFile { recent, ..self }
     }
 
     /// What the file says about itself.
@@ -84,15 +93,15 @@ impl LogFile {
         Boundary::start(&self.header_bytes)
     }
 
-    /// Up to `len` bytes at a logical offset, for a peer. Never beyond `durable`; empty there.
-    pub fn read_raw(&self, offset: u64, len: usize, durable: u64) -> Result<Bytes, LogError> {
-        let len = durable.saturating_sub(offset).min(len as u64) as usize;
-        let bytes = self.read(offset, len)?;
-        match bytes.len() == len {
-            true => Ok(bytes),
+    /// Fills `bytes` from a logical offset on, for a peer. All of it must be durable.
+    pub fn read_raw(&self, bytes: &mut [u8], offset: u64) -> Result<(), LogError> {
+        let n = read_full_at(&*self.file, bytes, HEADER_BYTES + offset)
+            .map_err(io_failed(&self.path, "reading the log"))?;
+        match n == bytes.len() {
+            true => Ok(()),
             false => Err(LogError::Short {
-                at: place(&self.path, self.log(), offset + bytes.len() as u64),
-                missing: (len - bytes.len()) as u64,
+                at: place(&self.path, self.log(), offset + n as u64),
+                missing: (bytes.len() - n) as u64,
             }),
         }
     }
@@ -134,6 +143,9 @@ impl LogFile {
 
     /// Fewer bytes than asked for only at the end of the file.
     fn read(&self, offset: u64, len: usize) -> Result<Bytes, LogError> {
+        if let Some(bytes) = self.recent.read(offset, len) {
+            return Ok(bytes);
+        }
         let mut bytes = vec![0; len];
         let n = read_full_at(&*self.file, &mut bytes, HEADER_BYTES + offset)
             .map_err(io_failed(&self.path, "reading the log"))?;
@@ -235,6 +247,7 @@ impl LogReader {
         let done = (offset - self.chunk_at).min(self.chunk.len() as u64) as usize;
         self.chunk = self.chunk.slice(done..);
         self.chunk_at = offset;
+        self.file.recent.forget_before(offset);
     }
 }
 

@@ -74,7 +74,7 @@ fn must_reach(log: &LogFile, len: u64) -> Result<(), LogError> {
     if len == 0 {
         return Ok(());
     }
-    log.read_raw(len - 1, 1, len).map(drop)
+    log.read_raw(&mut [0], len - 1)
 }
 
 fn cut(fs: &dyn Fs, path: &Path, len: u64) -> Result<(), LogError> {
