@@ -3,7 +3,8 @@
 //! A session begins with greetings and an exchange of summaries; then each side pushes its own
 //! changes as soon as they are stored, and asks again now and then. What is missing after a lost
 //! push is noticed by its number and fetched by the next exchange, which is due at once then. There
-//! are no queues: whatever a slow peer misses is in the tree and comes with its next summary.
+//! are no queues: whatever a slow peer misses is in the tree and comes with its next summary. While it is too far behind
+//! nothing is pushed to it at all: what comes behind a gap does not count as seen and would be sent twice.
 //!
 //! The host with the smaller name dials; the other one does when nobody has called for a while. The
 //! newest session with a peer replaces an older one.

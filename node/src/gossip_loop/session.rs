@@ -320,7 +320,7 @@ async fn send(
     let keys = &gossip.keys;
     let mut pushes = keys.watch_pushes();
     let mut urged = gossip.urge.subscribe();
-    let mut pushed = *pushes.borrow_and_update();
+    let mut pushing = Pushing::After(*pushes.borrow_and_update());
     let mut nonce = 0;
     loop {
         let letters = outbox.take();
@@ -329,7 +329,10 @@ async fn send(
             tx.send(Message::Summary { summary, digest }).await?;
         }
         if let Some(summary) = letters.answer {
+            // Looked at first: the answer has all of these, and perhaps more.
+            let upto = *pushes.borrow();
             let delta = keys.delta_since(&summary, DELTA_ENTRIES_MAX);
+            pushing.told(upto, delta.more);
             tx.send(Message::Delta(delta)).await?;
         }
         if let Some(MustReplace { writer, floor, .. }) = letters.replace {
@@ -347,7 +350,7 @@ async fn send(
         if let Some(answer) = letters.repaired {
             tx.send(Message::RepairAnswer(answer)).await?;
         }
-        pushed = push(gossip, &mut tx, pushed).await?;
+        pushing = push(gossip, outbox, &mut tx, pushing).await?;
         tokio::select! {
             biased;
             () = outbox.filled() => {}
@@ -365,19 +368,46 @@ async fn send(
     }
 }
 
-/// Sends own changes after number `pushed`; returns the number of the last one.
+/// How the peer learns of own changes.
+#[derive(Clone, Copy)]
+enum Pushing {
+    /// At once: all up to this number were sent.
+    After(u64),
+    /// The peer is too far behind for that. Whatever was pushed now would come behind a gap, could not count as seen, and
+    /// would be sent once more; so the peer is made to ask until it has been told everything.
+    ByExchange,
+}
+
+impl Pushing {
+    /// The peer is being told everything up to `upto`, unless there is `more`.
+    fn told(&mut self, upto: u64, more: bool) {
+        if let Pushing::ByExchange = self
+            && !more
+        {
+            *self = Pushing::After(upto);
+        }
+    }
+}
+
+/// Sends own changes; returns how it goes on.
 async fn push(
     gossip: &Gossip,
+    outbox: &Outbox,
     tx: &mut Box<dyn ChannelTx>,
-    pushed: u64,
-) -> Result<u64, SessionError> {
-    let (items, last) = gossip.keys.pushes_after(pushed);
-    // Too far behind: the peer sees a gap with the next push, or asks by itself soon.
-    let items = items.unwrap_or_default();
+    pushing: Pushing,
+) -> Result<Pushing, SessionError> {
+    let Pushing::After(pushed) = pushing else {
+        return Ok(pushing);
+    };
+    let (Some(items), last) = gossip.keys.pushes_after(pushed) else {
+        // The peer sees in our summary that it lacks something, and asks.
+        outbox.put(|letters| letters.ask = true);
+        return Ok(Pushing::ByExchange);
+    };
     let mut items = items.into_iter().peekable();
     while items.peek().is_some() {
         let entries = items.by_ref().take(PUSH_ENTRIES_MAX).collect();
         tx.send(Message::Push(Push { entries })).await?;
     }
-    Ok(last)
+    Ok(Pushing::After(last))
 }

@@ -194,6 +194,21 @@ impl Machine {
         soon("a commit", commit).await.expect("stored");
     }
 
+    /// Sets many keys below `userspace/many/` by one commit, more than are kept to be pushed.
+    pub async fn set_many(&self, count: usize) {
+        let change = |nr| {
+            let key = format!("userspace/many/{nr:06}");
+            (path(&key), Some("x".to_owned()))
+        };
+        let commit = self.keys.commit_at((0..count).map(change).collect(), None);
+        soon("a large commit", commit).await.expect("stored");
+    }
+
+    /// Up to which number it has seen everything that `writer` has issued.
+    pub fn horizon(&self, writer: &Machine) -> u64 {
+        self.keys.summary().0.horizon(&writer.here)
+    }
+
     pub fn text(&self, key: &str) -> Option<String> {
         self.keys.read().text(key).map(str::to_owned)
     }

@@ -27,6 +27,27 @@ async fn a_change_here_is_seen_there_and_survives_a_restart_of_both() {
 }
 
 #[tokio::test]
+async fn many_keys_at_once_count_as_seen_as_soon_as_the_last_of_them_is_there() {
+    let (alpha, beta) = (Machine::new("alpha").await, Machine::new("beta").await);
+    let _line = connect(&alpha, &beta);
+    alpha.set(KEY, Some("1")).await;
+    beta.until(KEY, Some("1")).await;
+    for last in ["2", "3", "4"] {
+        alpha.set_many(20_000).await;
+        alpha.set(KEY, Some(last)).await;
+        let issued = alpha.horizon(&alpha);
+        beta.until(KEY, Some(last)).await;
+        assert!(
+            beta.horizon(&alpha) >= issued,
+            "what was sent would be sent again after a cut"
+        );
+    }
+    assert_eq!(beta.digest(), alpha.digest());
+    alpha.set(KEY, Some("pushed again")).await;
+    beta.until(KEY, Some("pushed again")).await;
+}
+
+#[tokio::test]
 async fn a_host_that_was_away_too_long_gets_a_new_tree_and_brings_no_deleted_key_back() {
     let (alpha, beta) = (Machine::new("alpha").await, Machine::new("beta").await);
     let line = connect(&alpha, &beta);
