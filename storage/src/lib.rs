@@ -32,7 +32,8 @@ pub use io::{BULK_ALIGN_BYTES, BlockFile, Extent, ExtentKind, FreeSpace, Fs, Ope
 pub use layout::Layout;
 pub use log::{
     AheadOptions, Body, Bound, Boundary, FetchedLog, HEADER_BYTES, LogEnd, LogFile, LogHeader,
-    LogIdentity, LogReader, LogWriter, NewRecord, Recent, Record, Recovered, Unflushed, ZeroAhead, recover,
+    LogIdentity, LogReader, LogWriter, NewRecord, Recent, Record, Recovered, Unflushed, ZeroAhead,
+    recover,
 };
 pub use real_fs::RealFs;
 pub use reserve::Reserve;
