@@ -171,19 +171,19 @@ impl Gossip {
 
     /// The peer has seen this much.
     pub(super) fn heard(&self, peer: &Host, summary: &Summary) {
-        let now = self.ports.clock.wall_ns();
-        self.reports.lock().heard(peer, summary.clone(), now);
+        let mono = self.mono_ns();
+        self.reports.lock().heard(peer, summary.clone(), mono);
     }
 
     /// Forgets deletions which every member has seen.
     pub fn collect(&self, members: &BTreeSet<Host>) {
-        let now = self.ports.clock.wall_ns();
+        let (now, mono) = (self.ports.clock.wall_ns(), self.mono_ns());
         let keep = u64::try_from(self.config.keep_tombstones.as_nanos()).unwrap_or(u64::MAX);
         let mut reports = self.reports.lock();
-        reports.members_are(members, now);
+        reports.members_are(members, mono);
         let ripe = self
             .keys
-            .with_knowledge(|knowledge| reports.collect(knowledge, now, keep));
+            .with_knowledge(|knowledge| reports.collect(knowledge, now, mono, keep));
         for host in &ripe.marked {
             tracing::warn!(peer = %host, "silent for too long; deletions no longer wait for it");
         }
@@ -192,6 +192,10 @@ impl Gossip {
             // A stopping key service forgets after the next start.
             let _ = self.keys.forget(ripe.forget);
         }
+    }
+
+    fn mono_ns(&self) -> u64 {
+        u64::try_from(self.ports.clock.mono().as_nanos()).unwrap_or(u64::MAX)
     }
 
     fn change(&self, change: impl FnOnce(&mut GossipFacts) -> bool) {

@@ -36,7 +36,8 @@ pub struct Reports {
 #[derive(Clone, Debug, Default)]
 struct Report {
     summary: Summary,
-    heard_ns: u64,
+    /// Monotonic time of this host: no jump of the wall clock makes anybody silent.
+    heard_mono_ns: u64,
 }
 
 /// What can be done now.
@@ -50,29 +51,30 @@ pub struct Collection {
 
 impl Reports {
     /// `host` has just said that it has seen `summary`.
-    pub fn heard(&mut self, host: &Host, summary: Summary, now_ns: u64) {
+    pub fn heard(&mut self, host: &Host, summary: Summary, mono_ns: u64) {
         let report = self.members.entry(host.clone()).or_default();
         // A host whose tree was replaced begins again at less: the last word counts, not the greatest.
         report.summary = summary;
-        report.heard_ns = now_ns;
+        report.heard_mono_ns = mono_ns;
     }
 
     /// The members of the cluster are these. Others are dropped; the silence of new ones begins now.
-    pub fn members_are(&mut self, members: &BTreeSet<Host>, now_ns: u64) {
+    pub fn members_are(&mut self, members: &BTreeSet<Host>, mono_ns: u64) {
         self.members.retain(|host, _| members.contains(host));
         for host in members {
             let new = || Report {
                 summary: Summary::default(),
-                heard_ns: now_ns,
+                heard_mono_ns: mono_ns,
             };
             self.members.entry(host.clone()).or_insert_with(new);
         }
     }
 
-    /// What may be forgotten at `now_ns` (nanoseconds of the wall clock), and who is marked.
-    pub fn collect(&self, here: &Knowledge, now_ns: u64, keep_ns: u64) -> Collection {
+    /// What may be forgotten at `now_ns` (nanoseconds of the wall clock), and who is marked at `mono_ns` (of the clock
+    /// that [`Reports::heard`] was told).
+    pub fn collect(&self, here: &Knowledge, now_ns: u64, mono_ns: u64, keep_ns: u64) -> Collection {
         let is_me = |host: &Host| host == here.me();
-        let silent = |report: &Report| now_ns.saturating_sub(report.heard_ns) > keep_ns;
+        let silent = |report: &Report| mono_ns.saturating_sub(report.heard_mono_ns) > keep_ns;
         let others = self.members.iter().filter(|(host, _)| !is_me(host));
         let (marked, heard): (Vec<_>, Vec<_>) = others.partition(|(_, report)| silent(report));
         let passed_by_all = |writer: &Host, nr: u64| {

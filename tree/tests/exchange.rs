@@ -392,6 +392,25 @@ fn a_host_that_was_away_too_long_is_replaced_and_brings_no_deleted_key_back() {
 }
 
 #[test]
+fn a_clock_that_jumps_ahead_by_centuries_makes_nobody_silent() {
+    let mut cluster = Cluster::new(3);
+    cluster.write(0, "userspace/old", Some("x"), None);
+    cluster.settle();
+    // Host 2 does not hear of the deletion for a moment; then the clock of host 0 jumps.
+    cluster.write(0, "userspace/old", None, None);
+    cluster.exchange(0, 1, 10, 9);
+    cluster.exchange(1, 0, 10, 9);
+    let mono = cluster.wall_ns;
+    cluster.nodes[0]
+        .reports
+        .members_are(&[host(0), host(1), host(2)].into(), mono);
+    let here = &cluster.nodes[0];
+    let jumped = cluster.wall_ns + 100 * 365 * 86_400_000_000_000;
+    let found = here.reports.collect(&here.knowledge, jumped, mono, 500);
+    assert_eq!(found, tree::Collection::default());
+}
+
+#[test]
 fn who_took_a_tree_without_the_forgotten_deletions_refuses_hosts_that_missed_them() {
     let mut cluster = Cluster::new(4);
     cluster.write(2, "userspace/old", Some("x"), None);
@@ -410,7 +429,7 @@ fn who_took_a_tree_without_the_forgotten_deletions_refuses_hosts_that_missed_the
     let here = &cluster.nodes[0];
     let found = here
         .reports
-        .collect(&here.knowledge, cluster.wall_ns, u64::MAX);
+        .collect(&here.knowledge, cluster.wall_ns, 0, u64::MAX);
     assert_eq!(cluster.nodes[0].knowledge.forget(&found.forget).len(), 1);
     cluster.exchange(0, 3, 10, 9).expect("host 3 is new");
     let away = cluster.nodes[2].knowledge.summary().clone();
@@ -544,7 +563,8 @@ fn a_host_that_has_just_joined_is_not_taken_for_one_that_was_away() {
         .reports
         .members_are(&[host(0), host(1)].into(), cluster.wall_ns);
     let here = &cluster.nodes[0];
-    let found = here.reports.collect(&here.knowledge, cluster.wall_ns, 500);
+    let now = cluster.wall_ns;
+    let found = here.reports.collect(&here.knowledge, now, now, 500);
     assert_eq!(found.forget, [path("userspace/old")]);
     let forgotten = cluster.nodes[0].knowledge.forget(&found.forget);
     assert_eq!(forgotten, found.forget);

@@ -191,7 +191,8 @@ impl Cluster {
         let members = self.members();
         let node = &mut self.nodes[at];
         node.reports.members_are(&members, self.wall_ns);
-        let found = node.reports.collect(&node.knowledge, self.wall_ns, keep_ns);
+        let now = self.wall_ns;
+        let found = node.reports.collect(&node.knowledge, now, now, keep_ns);
         drop(node.knowledge.forget(&found.forget));
         found.marked
     }
