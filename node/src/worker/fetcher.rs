@@ -468,6 +468,20 @@ async fn check_header(
     Ok(())
 }
 
+/// A copy that cannot be gone on with is brought again from its beginning, unless only the storage failed.
+fn unusable(site: &Site, job: &FetchJob, state: &LogState, flaw: &LogError) -> Ended {
+    let error = flaw.to_string();
+    if let LogError::Io { .. } = flaw {
+        return Ended::LogFailed(error);
+    }
+    let at = state.usable();
+    site.shelf.mark_damaged(&job.log, at, &error);
+    Ended::Damaged {
+        at: job.log.at(at),
+        error,
+    }
+}
+
 /// Goes on with the copy that is here.
 async fn open_copy(site: &Site, job: &FetchJob, state: &LogState) -> Result<FetchedLog, Ended> {
     let (fs, dir) = (site.ports.fs.clone(), site.shelf.dir().to_owned());
@@ -479,10 +493,7 @@ async fn open_copy(site: &Site, job: &FetchJob, state: &LogState) -> Result<Fetc
     let open = move || FetchedLog::open(&*fs, &dir, &wanted, Some(known));
     let (copy, _) = on_fetch_lane(site, open)
         .await?
-        .map_err(|error| Ended::Damaged {
-            at: job.log.at(state.durable),
-            error: error.to_string(),
-        })?;
+        .map_err(|flaw| unusable(site, job, state, &flaw))?;
     // A fetcher that was stopped in the middle of a batch may have left more than it could tell.
     site.shelf.grow(&job.log, copy.durable(), false);
     Ok(copy)

@@ -24,7 +24,7 @@ use tree::{LogPos, ReplayPos, key};
 use crate::job::{Bound, Ended, ReplayJob, ReplayProgress, Site, Stop};
 use crate::ports::{KeyChange, Lane, blocking};
 use crate::watch;
-use crate::worker::shelf::LogState;
+use crate::worker::shelf::{LogState, ShelfError};
 
 /// Log read and applied at a time. Bounds memory, and what has to be applied again after a crash.
 const WINDOW_BYTES_MAX: u64 = 8 << 20;
@@ -217,7 +217,11 @@ impl Replayer {
             return Ok(());
         }
         let file = self.site.shelf.open_log(&self.job.log).await;
-        let file = file.map_err(|error| Ended::LogFailed(error.to_string()))?;
+        // A header that cannot be read is damage like any other: the copy is brought again.
+        let file = file.map_err(|error| match error {
+            ShelfError::Log(flaw) => self.judge(&flaw),
+            error => Ended::LogFailed(error.to_string()),
+        })?;
         let next_nr = (self.at == 0).then_some(1);
         let from = Boundary {
             offset: self.at,

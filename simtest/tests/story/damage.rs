@@ -35,6 +35,22 @@ fn a_damaged_log_on_a_secondary_is_fetched_again_and_never_applied() {
 }
 
 #[test]
+fn a_copy_whose_header_is_damaged_is_fetched_again() {
+    story(1305, async |w| {
+        pair(w, DEVICE_BYTES).await;
+        w.must("beta", "marsadm pause-replay data").await;
+        w.run_for(seconds(20)).await;
+        let dir = Path::new(STATE_DIR).join("resource-data");
+        let log = w.host("beta").fs.files_below(&dir).pop();
+        let log = log.expect("a log is there");
+        assert!(w.host("beta").fs.flip_bit(&log, 20, 3));
+        w.must("beta", "marsadm resume-replay data").await;
+        w.run_for(seconds(30)).await;
+        w.must_be_equal("data", &["alpha", "beta"]).await;
+    });
+}
+
+#[test]
 fn a_full_disk_on_a_secondary_stops_only_that_secondary_until_there_is_room() {
     story(1310, async |w| {
         let app = pair(w, DEVICE_BYTES).await;
