@@ -69,6 +69,13 @@ pub enum Reason {
         /// Whether it can be asked.
         reachable: bool,
     },
+    /// A host that can be reached has not said that it knows of the designation and does not write: it may just have
+    /// begun to, under the one before.
+    #[error("{host} does not know yet who is designated")]
+    NotToldYet {
+        /// That host.
+        host: Host,
+    },
     /// The own version link and that of the log's creator disagree.
     #[error("{log} ends at {here} here, but its creator says {there}")]
     VersionsDiffer {

@@ -103,6 +103,9 @@ fn lamps(ask: &Ask<'_>, plan: &ResourcePlan, out: &mut Differences<'_>) {
     if stale {
         out.changes.push((path, Some(primary.to_owned())));
     }
+    let writes = housekeeping::is_primary(ask, &plan.logger);
+    let known = ask.seen.designation().filter(|_| !writes);
+    out.set(at("knows-primary"), known.unwrap_or_else(|| "0".to_owned()));
 }
 
 fn figures(ask: &Ask<'_>, cursor: Option<&Cursor>, out: &mut Differences<'_>) {

@@ -233,5 +233,19 @@ fn others_have_released(ask: &Ask<'_>, cursor: &Cursor) -> Result<(), Reason> {
         }
         cursor::equals_creator(seen, cursor)?;
     }
-    Ok(())
+    everybody_knows(ask)
+}
+
+/// What a host said about its role may be older than what it does: it may have begun under the designation before. So
+/// everybody who can be asked has said that it knows the one in force, and does not write.
+fn everybody_knows(ask: &Ask<'_>) -> Result<(), Reason> {
+    let seen = &ask.seen;
+    let asked = seen.members().filter(|host| {
+        let other = *host != seen.here;
+        other && ask.all.connected.contains(*host)
+    });
+    match asked.into_iter().find(|host| !seen.knows_primary(host)) {
+        Some(host) => Err(Reason::NotToldYet { host: host.clone() }),
+        None => Ok(()),
+    }
 }

@@ -5,7 +5,7 @@
 use tree::key::{self, Switch};
 use tree::lineage::Lineage;
 use tree::view::{ClusterView, MemberView, ResourceView};
-use tree::{Entry, Host, LogName, ReplayPos, Resource, Tree, VersionLink};
+use tree::{Entry, Host, Key, LogName, ReplayPos, Resource, Tree, VersionLink};
 
 /// One resource in the tree, seen from one host.
 #[derive(Clone, Copy)]
@@ -73,6 +73,18 @@ impl<'a> Seen<'a> {
     /// Did `host` report to be actual primary?
     pub fn is_actual_primary(&self, host: &Host) -> bool {
         self.resource().is_actual_primary(host)
+    }
+
+    /// The designation in force, as [`Key::KnowsPrimary`] names it; `None` when there never was one.
+    pub fn designation(&self) -> Option<String> {
+        let entry = self.tree.get(&key::primary(self.res))?;
+        Some(format!("{},{}", entry.stamp, entry.stamp.writer))
+    }
+
+    /// Has `host` said that it does not write and knows who is designated now?
+    pub fn knows_primary(&self, host: &Host) -> bool {
+        let known = self.member(host).text(Key::KnowsPrimary);
+        known.is_some() && known == self.designation().as_deref()
     }
 
     /// How far the disk of `host` has come.

@@ -9,6 +9,7 @@
 //! link 1 beta log-000000001-alpha 8192 aa       a version link: number, host, log, length, digest
 //! after log-000000000-alpha 0 00                ... and, on the next line, what it continues
 //! connected alpha gamma                         peers that can be reached
+//! told alpha gamma                              they know who is designated, and do not write
 //! young                                         the start of the node is not over
 //! bypassing | held | lost                      writes go past the log; requests wait; the log of the logger fails
 //! stopping | space 3 | room 20 100              facts about the host; bytes free above the reserves, of so many
@@ -141,6 +142,14 @@ impl Stage {
             }
             ["connected", names @ ..] => {
                 self.facts.connected = names.iter().map(|n| host(n)).collect::<BTreeSet<_>>();
+            }
+            ["told", names @ ..] => {
+                let primary = self.tree.entry("resource-data/primary");
+                let primary = primary.expect("a designation");
+                let known = format!("{},{}", primary.stamp, primary.stamp.writer);
+                for name in names {
+                    self.set(&format!("actual-{name}/knows-primary"), Some(&known));
+                }
             }
             ["young"] => self.facts.grace_over = false,
             ["refused", name, peer] => {

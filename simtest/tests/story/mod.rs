@@ -11,6 +11,7 @@ mod everybody;
 mod failover;
 mod first_cluster;
 mod handover;
+mod not_told;
 mod purge;
 mod rotation;
 mod withdrawal;
