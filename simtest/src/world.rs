@@ -266,6 +266,9 @@ impl World {
     }
 
     fn note_typed(&self, name: &str, command: &str) {
+        if let Some(host) = forced(name, command) {
+            self.apps.values().for_each(|app| app.note_forced(host));
+        }
         let typed = (name.to_owned(), command.to_owned());
         self.typed.borrow_mut().push(typed);
     }
@@ -280,8 +283,9 @@ impl World {
     /// Was a host forced to be primary?
     pub fn was_forced(&self) -> bool {
         let typed = self.typed.borrow();
-        let forces = |command: &str| has_word(command, "primary") && has_word(command, "--force");
-        typed.iter().any(|(_, command)| forces(command))
+        typed
+            .iter()
+            .any(|(name, command)| forced(name, command).is_some())
     }
 
     /// Is the device of `res` offered at a host?
@@ -376,9 +380,6 @@ impl World {
         };
         self.note(name, &format!("# {command}"));
         self.note_typed(name, command);
-        if command.contains(" primary ") && command.contains("--force") {
-            self.apps.values().for_each(|app| app.note_forced(name));
-        }
         let hub = node.hub().clone();
         let typed = typed::type_at(hub, host.clock.clone(), host.fs.clone(), command).await;
         self.note(
@@ -655,6 +656,16 @@ impl World {
 
 fn has_word(command: &str, word: &str) -> bool {
     command.split_whitespace().any(|w| w == word)
+}
+
+/// The host which a command makes primary whatever the others say: `--force`, and the key set by hand, which passes by all
+/// that `marsadm primary` asks of the others before.
+fn forced<'a>(name: &'a str, command: &'a str) -> Option<&'a str> {
+    if has_word(command, "primary") && has_word(command, "--force") {
+        return Some(name);
+    }
+    let set = command.strip_prefix("mars tree set resource-")?;
+    set.split_once("/primary ").map(|(_, host)| host)
 }
 
 fn attend(app: &App, name: &str, host: &SimHost) {

@@ -18,9 +18,9 @@ struct Options {
     /// So many seeds for each defect, at most.
     #[arg(long, default_value_t = 100)]
     seeds: u64,
-    /// Only defects whose name or file contains this.
+    /// Only defects whose name or file contains this; several times for several.
     #[arg(long)]
-    only: Option<String>,
+    only: Vec<String>,
     /// Only every so-manieth defect.
     #[arg(long, default_value_t = 1)]
     every: usize,
@@ -33,8 +33,8 @@ fn main() -> anyhow::Result<ExitCode> {
         fs::read_to_string(root.join("simtest/mutations.txt")).context("simtest/mutations.txt")?;
     let all = mutations::parse(&table).map_err(anyhow::Error::msg)?;
     let wanted = |m: &&Mutation| {
-        let only = options.only.as_deref().unwrap_or("");
-        m.name.contains(only) || m.file.contains(only)
+        let mut only = options.only.iter();
+        options.only.is_empty() || only.any(|text| m.name.contains(text) || m.file.contains(text))
     };
     let chosen: Vec<&Mutation> = all
         .iter()
@@ -129,7 +129,7 @@ impl Work {
     /// Builds with one defect and runs; the copy is whole again afterwards.
     fn try_one(&self, mutation: &Mutation) -> anyhow::Result<Verdict> {
         let broken = mutation.apply(&self.root).map_err(anyhow::Error::msg)?;
-        let place = self.copy.join(&mutation.file);
+        let place = self.copy.join(DEEPER).join(&mutation.file);
         let whole = fs::read(&place)?;
         fs::write(&place, broken)?;
         let verdict = self.build_and_run();
@@ -153,7 +153,7 @@ impl Work {
 
     fn cargo(&self, verb: &str) -> Command {
         let mut cargo = Command::new("cargo");
-        cargo.args([verb, "--release", "--quiet", "--package", "simtest"]);
+        cargo.args([verb, "--release", "--quiet", "--workspace"]);
         for package in OURS {
             for setting in ["opt-level=1", "codegen-units=64", "debug=false"] {
                 cargo.arg("--config");
@@ -223,16 +223,33 @@ impl Work {
     }
 }
 
+/// The packages lie one folder deeper than in the repository: cargo tells packages of one target folder apart by their places
+/// below the root, and must not take a defective build for one of the sources.
+const DEEPER: &str = "mutant";
+
 fn copy_sources(root: &Path, copy: &Path) -> anyhow::Result<()> {
-    fs::create_dir_all(copy)?;
+    let deeper = copy.join(DEEPER);
+    fs::create_dir_all(&deeper)?;
     for entry in fs::read_dir(root)? {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default();
-        if name != "target" && name != ".git" {
-            copy_tree(&path, &copy.join(name))?;
+        if name != "target" && name != ".git" && name != "Cargo.toml" && name != "Cargo.lock" {
+            copy_tree(&path, &deeper.join(name))?;
         }
     }
-    Ok(())
+    fs::copy(root.join("Cargo.lock"), copy.join("Cargo.lock"))?;
+    let mut manifest = fs::read_to_string(root.join("Cargo.toml"))?;
+    for package in OURS {
+        let place = format!("{DEEPER}/{package}");
+        manifest = manifest
+            .replace(
+                &format!("path = \"{package}\""),
+                &format!("path = \"{place}\""),
+            )
+            .replace(&format!("{package:?}, "), &format!("{place:?}, "))
+            .replace(&format!("{package:?}]"), &format!("{place:?}]"));
+    }
+    Ok(fs::write(copy.join("Cargo.toml"), manifest)?)
 }
 
 /// Copies what has changed, so that cargo builds only what it must.

@@ -12,9 +12,12 @@ pub mod facts;
 pub mod fresh;
 pub mod images;
 pub mod lineage;
+pub mod needed;
+pub mod offered;
 pub mod one_place;
 pub mod positions;
 pub mod progress;
+pub mod rotation;
 pub mod stamps;
 pub mod trees;
 
@@ -25,6 +28,7 @@ use crate::world::World;
 pub struct Watch {
     looked: fresh::Looked,
     chain: chain::Chain,
+    needed: needed::Needed,
     stamps: stamps::Stamps,
     deleted: deleted::Deleted,
     lineage: lineage::Lineage,
@@ -40,6 +44,9 @@ impl Watch {
         copies::look(w)?;
         one_place::look(w)?;
         bounds::look(w)?;
+        rotation::look(w)?;
+        offered::look(w)?;
+        self.needed.look(w)?;
         for fresh in self.looked.fresh(w) {
             self.chain.look(&fresh)?;
             self.stamps.look(&fresh)?;

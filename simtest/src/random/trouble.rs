@@ -57,6 +57,8 @@ pub enum Kind {
     Switches,
     /// A replica is thrown away and copied afresh.
     Invalidate,
+    /// A replica is thrown away, and its host is to become primary at once, asked by the key itself.
+    TakeUnsynced,
     /// A host leaves the resource and joins again.
     LeaveAndJoin,
     /// Logs are rotated and deleted by hand.
@@ -111,6 +113,7 @@ impl Kind {
         Kind::Secondary,
         Kind::Switches,
         Kind::Invalidate,
+        Kind::TakeUnsynced,
         Kind::LeaveAndJoin,
         Kind::Logs,
         Kind::WrongCommand,
@@ -350,6 +353,7 @@ async fn operators(w: &mut World, kind: Kind, name: &str) {
             }
         }
         Kind::Invalidate => later(w, "invalidate data --timeout=30"),
+        Kind::TakeUnsynced => take_unsynced(w, name).await,
         Kind::LeaveAndJoin => leave_and_join(w, name).await,
         Kind::Logs => {
             if let Some(verb) = w.chance.pick(LOG_VERBS) {
@@ -372,6 +376,27 @@ async fn failover(w: &World, name: &str) {
     ] {
         w.type_at(name, &format!("marsadm {command}")).await;
     }
+}
+
+/// No command lets a host become primary while its replica is copied; the key can be set all the same, by mistake, and
+/// is set back.
+async fn take_unsynced(w: &World, name: &str) {
+    let Some(primary) = w.hosts.keys().find(|host| w.shows(host, RES)) else {
+        return;
+    };
+    if primary == name {
+        return;
+    }
+    w.type_at(name, "marsadm pause-sync data").await;
+    w.type_at(name, "marsadm invalidate data --timeout=30")
+        .await;
+    for host in [name, primary] {
+        let set = format!("mars tree set resource-{RES}/primary {host}");
+        w.type_at(name, &set).await;
+        w.run_for(Duration::from_millis(w.chance.below(20_000)))
+            .await;
+    }
+    w.type_at(name, "marsadm resume-sync data").await;
 }
 
 async fn leave_and_join(w: &World, name: &str) {
