@@ -21,7 +21,7 @@ fn who_restarts_before_it_hears_of_a_planned_takeover_does_not_write_beside_the_
             w.run_for(seconds(10)).await;
             // What beta says arrives after the time alpha waits for it when it starts.
             let slow = Link {
-                delay: Duration::from_millis(2_500),
+                delay: Duration::from_millis(3_500),
                 ..Link::default()
             };
             let (alpha, beta) = (w.host("alpha").name.clone(), w.host("beta").name.clone());
