@@ -35,7 +35,7 @@ pub async fn soon<T>(what: &str, work: impl Future<Output = T>) -> T {
     }
 }
 
-/// A wall clock that can be turned forward.
+/// A clock that can be turned forward: what has passed has passed on both of its faces.
 struct TestClock {
     started: tokio::time::Instant,
     ahead_ns: Arc<AtomicU64>,
@@ -43,11 +43,11 @@ struct TestClock {
 
 impl Clock for TestClock {
     fn wall_ns(&self) -> u64 {
-        let ahead = self.ahead_ns.load(Ordering::Relaxed);
-        1_700_000_000_000_000_000 + ahead + self.mono().as_nanos() as u64
+        1_700_000_000_000_000_000 + self.mono().as_nanos() as u64
     }
     fn mono(&self) -> Duration {
-        self.started.elapsed()
+        let ahead = self.ahead_ns.load(Ordering::Relaxed);
+        self.started.elapsed() + Duration::from_nanos(ahead)
     }
     fn sleep(&self, pause: Duration) -> BoxFuture<'static, ()> {
         Box::pin(tokio::time::sleep(pause))
