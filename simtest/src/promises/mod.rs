@@ -1,8 +1,9 @@
 //! What must hold: one file per promise, each with the numbers of the invariants it stands for
 //! (data-path reference, section 10).
 //!
-//! [`Watch`] looks at every step, [`images`] wherever a host was stopped in order; [`trees`] and [`progress`] ask at the end, when all faults are over. What an
-//! application was promised is checked by the application itself (`app.rs`, `history.rs`).
+//! [`Watch`] looks at every step, [`images`] wherever a host was stopped in order; [`trees`] and [`progress`] ask at the
+//! end, when all faults are over. What an application was promised is checked by the application itself (`app.rs`,
+//! `history.rs`).
 
 pub mod bounds;
 pub mod chain;
