@@ -6,6 +6,9 @@
 use crate::human;
 use crate::options::{Options, Timeout};
 
+/// The option for programs; looked for by [`crate::json`], too.
+pub const JSON: &str = "--json";
+
 /// Days for a bare `--autoclean`.
 const AUTOCLEAN_DAYS_DEFAULT: u64 = 30;
 
@@ -97,6 +100,7 @@ fn set_flag(parsed: &mut Parsed, name: &str, value: Option<&str>) -> bool {
         "--autoclean" => options.autoclean_days = AUTOCLEAN_DAYS_DEFAULT,
         "--daemon-down" => options.daemon_down = true,
         "--no-ssh" => {}
+        JSON => options.json = true,
         "--help" | "-h" => parsed.help = true,
         "--version" => parsed.version = true,
         _ => return false,

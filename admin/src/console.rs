@@ -14,6 +14,38 @@ pub trait Console {
     fn err(&mut self, text: &str);
     /// Shows a question and waits for RETURN; `false` when nobody is there to press it.
     fn wait_for_return(&mut self, question: &str) -> bool;
+    /// Something a program would want to know without reading sentences; said besides the text.
+    fn fact(&mut self, _fact: Fact<'_>) {}
+}
+
+/// See [`Console::fact`].
+#[derive(Clone, Copy, Debug)]
+pub enum Fact<'a> {
+    /// A command was understood and begins.
+    Begins {
+        /// Its name, without `force-`.
+        command: &'a str,
+        /// The host acted for.
+        host: &'a str,
+        /// Whether nothing will be changed.
+        dry_run: bool,
+    },
+    /// A key was set, or would have been.
+    Set {
+        /// The path with `/mars/`.
+        path: &'a str,
+        /// Its value; `.deleted` for a deletion.
+        value: &'a str,
+    },
+    /// What a view shows of one resource, or as header, global part or footer of all.
+    View {
+        /// `resource`, `header`, `global`, `footer`, or `source` of a macro.
+        part: &'static str,
+        /// The resource.
+        resource: Option<&'a str>,
+        /// The text, without its last newline.
+        text: &'a str,
+    },
 }
 
 /// The terminal, pipe or file behind stdout and stderr.

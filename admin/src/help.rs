@@ -61,6 +61,10 @@ pub const OPTIONS: &[(&str, &str)] = &[
     ),
     ("--singlestep", "Wait for RETURN before every phase."),
     (
+        "--json",
+        "For programs: one JSON document on stdout when the command has ended, instead of text.",
+    ),
+    (
         "--threshold=<size>",
         "What still counts as reached for the …-threshold-reached macros, default 10M.",
     ),

@@ -19,6 +19,7 @@ pub mod gate;
 pub mod help;
 pub mod hooks;
 pub mod human;
+pub mod json;
 pub mod man;
 pub mod mars;
 pub mod marsadm;

@@ -16,6 +16,7 @@ use crate::daemon::Daemon;
 use crate::dump;
 use crate::help;
 use crate::hooks;
+use crate::json::{self, Json};
 use crate::natural;
 use crate::node_dir;
 use crate::parallel::{self, Again};
@@ -44,8 +45,25 @@ pub fn main(args: &[OsString]) -> ExitCode {
         .iter()
         .map(|word| word.to_string_lossy().into_owned())
         .collect();
-    let exit = run_on_node(&words, &mut Terminal);
+    let exit = as_asked(&words, &mut Terminal, |console| {
+        run_on_node(&words, console)
+    });
     ExitCode::from(u8::try_from(exit).unwrap_or(255))
+}
+
+/// As text, or as one document for programs.
+fn as_asked(
+    words: &[String],
+    console: &mut dyn Console,
+    run: impl FnOnce(&mut dyn Console) -> u32,
+) -> u32 {
+    if !json::is_wanted(words) {
+        return run(console);
+    }
+    let mut kept = Json::new(words);
+    let exit = run(&mut kept);
+    console.out(&kept.finish(exit));
+    exit
 }
 
 /// Understands the words, finds the daemon or the saved tree they speak of, runs the command.
@@ -88,10 +106,10 @@ pub fn run(
     daemon: &mut dyn Daemon,
     console: &mut dyn Console,
 ) -> u32 {
-    match understand(words, console) {
+    as_asked(words, console, |console| match understand(words, console) {
         Ok(parsed) => run_understood(parsed, real_host, daemon, console),
         Err(exit) => exit,
-    }
+    })
 }
 
 /// The words taken apart, or the exit code when they have been answered already.
@@ -248,6 +266,7 @@ fn command(s: &mut Session<'_>, parsed: &Parsed) -> Result<(), Refusal> {
     }
     let name = parsed.words[0].clone();
     s.command = name.clone();
+    s.begins();
     check::tree_version(s)?;
     check::deleted_addresses(s);
     if is_view(&name) {
@@ -347,7 +366,7 @@ fn must_have_cluster(s: &Session<'_>, name: &str) -> Result<(), Refusal> {
 fn view_command(s: &mut Session<'_>, parsed: &Parsed) -> Result<(), Refusal> {
     let viewed = view_when_reached(s, parsed)?;
     s.errors += u32::try_from(viewed.output.exit).unwrap_or(1);
-    s.pass_on(&viewed.output);
+    s.pass_on_view(&viewed);
     for (path, value) in viewed.changes {
         s.set(path, value);
     }

@@ -64,6 +64,8 @@ pub struct Options {
     pub thresh_logsize: u64,
     /// Workers at once for lists of resources; 0 is no limit. Accepted; resources are worked on one after the other.
     pub parallel: Option<u64>,
+    /// One JSON document instead of text.
+    pub json: bool,
     /// Ask before every phase.
     pub singlestep: bool,
     /// Test aid: fail when this phase begins.
@@ -118,6 +120,7 @@ impl Default for Options {
             thresh_logfiles: 10,
             thresh_logsize: 5,
             parallel: None,
+            json: false,
             singlestep: false,
             error_injection_phase: 0,
             ignore_sync: false,

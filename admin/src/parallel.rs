@@ -11,6 +11,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, Sender};
 
+use crate::args;
 use crate::session::{Refusal, Session};
 
 /// What the parent hears of its children.
@@ -40,7 +41,7 @@ impl Again<'_> {
         for (at, word) in self.words.iter().enumerate() {
             match word.as_str() {
                 _ if at == self.selector_at => command.arg(res),
-                word if word.starts_with("--parallel") => continue,
+                word if word.starts_with("--parallel") || word == args::JSON => continue,
                 word => command.arg(word),
             };
         }

@@ -6,11 +6,12 @@
 
 use std::time::Duration;
 
-use crate::console::Console;
+use crate::console::{Console, Fact};
 use crate::daemon::{Change, Daemon, DaemonError, Trigger};
 use crate::options::Options;
 use crate::output::Output;
 use crate::snapshot::{Item, Kind, Snapshot, TOMBSTONE, Time};
+use crate::view::Viewed;
 
 /// Why a command (or its work on one resource) was refused, in the sentence the operator reads behind `DYING: `.
 #[derive(Debug, thiserror::Error)]
@@ -150,6 +151,37 @@ impl<'a> Session<'a> {
         self.emit(Stream::Err, said.stderr.clone());
     }
 
+    /// Passes on what a view shows, its errors included; to a program as parts.
+    pub fn pass_on_view(&mut self, viewed: &Viewed) {
+        if !self.options.json {
+            return self.pass_on(&viewed.output);
+        }
+        self.emit(Stream::Err, viewed.output.stderr.clone());
+        for (part, resource, text) in &viewed.parts {
+            self.console.fact(Fact::View {
+                part,
+                resource: resource.as_deref(),
+                text,
+            });
+        }
+    }
+
+    /// The command has been understood and begins.
+    pub fn begins(&mut self) {
+        self.console.fact(Fact::Begins {
+            command: &self.command,
+            host: &self.host,
+            dry_run: self.options.dry_run,
+        });
+    }
+
+    fn tell_changes(&mut self, queue: &[Change]) {
+        for Change { path, value } in queue.iter().filter(|change| !is_new_log(change)) {
+            let path = shown(path);
+            self.console.fact(Fact::Set { path: &path, value });
+        }
+    }
+
     /// Asks and waits for RETURN; see [`Console::wait_for_return`].
     pub fn wait_for_return(&mut self, question: &str) -> bool {
         self.console.wait_for_return(question)
@@ -225,6 +257,7 @@ impl<'a> Session<'a> {
             return Ok(());
         }
         if self.options.dry_run {
+            self.tell_changes(&queue);
             for Change { path, value } in queue.iter().filter(|change| !is_new_log(change)) {
                 self.say(format!(
                     "DRY_RUN: would create symlink '{}' -> '{value}'",
@@ -236,6 +269,7 @@ impl<'a> Session<'a> {
         let trigger = trigger_for(&queue);
         let is_own_stamp = stamp.is_none();
         let stamp = self.daemon.commit(&queue, stamp, trigger)?;
+        self.tell_changes(&queue);
         self.say_verbose(1, format!("using lamport timestamp {stamp}"));
         for Change { path, value } in queue.iter().filter(|change| !is_new_log(change)) {
             self.say_verbose(1, format!("created symlink '{}' -> '{value}'", shown(path)));

@@ -246,6 +246,13 @@ pub fn report(tree: &Snapshot, res: &str, found: &SplitBrain, window: u64, out: 
         }
         SplitBrain::Forked { after, hosts } => (after, hosts),
     };
+    let is_outdated = |host: &&String| **host != tree.host && !reach(tree, host, window).is_empty();
+    let outdated = hosts.keys().filter(is_outdated).count();
+    if outdated > 0 {
+        out.hint(&format!(
+            "{outdated} host infos are likely OUTDATED, so the truth may be better or worse than this:"
+        ));
+    }
     let point = after.as_ref().map_or_else(String::new, Point::text);
     let age = after
         .as_ref()
@@ -289,22 +296,25 @@ fn host_words(tree: &Snapshot, res: &str, host: &str, window: u64) -> String {
         Some(_) => "",
         None => " unknown-role",
     };
-    let reach = if tree.live(&format!("ips/ip-{host}")).is_none() {
-        " unconfigured IP".to_owned()
-    } else {
-        match tree
-            .live(&format!("actual-{host}/time"))
-            .and_then(|time| time.parse::<crate::snapshot::Time>().ok())
-        {
-            None => " unreachable".to_owned(),
-            Some(time) if time.is_recent(tree.now, window) => String::new(),
-            Some(time) => format!(
-                " interrupted ~{}",
-                human::duration(tree.now.sec.saturating_sub(time.sec))
-            ),
-        }
-    };
-    format!("{role}{reach}")
+    format!("{role}{}", reach(tree, host, window))
+}
+
+/// Why what is known of a host may be old; nothing when it is not.
+fn reach(tree: &Snapshot, host: &str, window: u64) -> String {
+    if tree.live(&format!("ips/ip-{host}")).is_none() {
+        return " unconfigured IP".to_owned();
+    }
+    match tree
+        .live(&format!("actual-{host}/time"))
+        .and_then(|time| time.parse::<crate::snapshot::Time>().ok())
+    {
+        None => " unreachable".to_owned(),
+        Some(time) if time.is_recent(tree.now, window) => String::new(),
+        Some(time) => format!(
+            " interrupted ~{}",
+            human::duration(tree.now.sec.saturating_sub(time.sec))
+        ),
+    }
 }
 
 #[cfg(test)]
@@ -347,7 +357,8 @@ mod tests {
              resource-r/version-000000002-alpha = b,log-000000002-alpha,500:a,log-000000001-alpha,300
              resource-r/version-000000001-alpha = a,log-000000001-alpha,300:
              resource-r/version-000000002-beta = c,log-000000002-beta,2048:a,log-000000001-alpha,300",
-            "WARNING: SPLIT BRAIN of resource 'r' after logfile 'log-000000001-alpha,300' age ~00:01:30
+            "   HINT: 1 host infos are likely OUTDATED, so the truth may be better or worse than this:
+WARNING: SPLIT BRAIN of resource 'r' after logfile 'log-000000001-alpha,300' age ~00:01:30
 WARNING:    host1 = 'alpha' primary logfile_amount='500' (500 B)
 WARNING:    host2 = 'beta' unknown-role unconfigured IP logfile_amount='2048' (2.000 KiB)",
         );
@@ -359,7 +370,8 @@ WARNING:    host2 = 'beta' unknown-role unconfigured IP logfile_amount='2048' (2
             "resource-r/replay-alpha = log-000000001-alpha,900,0
              resource-r/replay-beta = log-000000002-beta,50,0
              resource-r/version-000000002-beta = c,log-000000002-beta,50:a,log-000000001-alpha,300",
-            "WARNING: SPLIT BRAIN of resource 'r' after logfile 'log-000000001-alpha,300' age ~--:--:--
+            "   HINT: 1 host infos are likely OUTDATED, so the truth may be better or worse than this:
+WARNING: SPLIT BRAIN of resource 'r' after logfile 'log-000000001-alpha,300' age ~--:--:--
 WARNING:    host1 = 'alpha' unknown-role unconfigured IP logfile_amount='900' (900 B)
 WARNING:    host2 = 'beta' unknown-role unconfigured IP logfile_amount='350' (350 B)",
         );
@@ -382,7 +394,8 @@ WARNING:    host2 = 'beta' unknown-role unconfigured IP logfile_amount='350' (35
              resource-r/replay-beta = log-000000001-alpha,300,0
              resource-r/version-000000001-alpha = a,log-000000001-alpha,300:
              resource-r/version-000000001-beta = b,log-000000001-alpha,300:",
-            "WARNING: SPLIT BRAIN of resource 'r' after logfile 'log-000000001-alpha,300' age ~00:01:30
+            "   HINT: 1 host infos are likely OUTDATED, so the truth may be better or worse than this:
+WARNING: SPLIT BRAIN of resource 'r' after logfile 'log-000000001-alpha,300' age ~00:01:30
 WARNING:    host1 = 'alpha' unknown-role unconfigured IP logfile_amount='0' (0 B)
 WARNING:    host2 = 'beta' unknown-role unconfigured IP logfile_amount='0' (0 B)",
         );

@@ -8,7 +8,7 @@ use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, ChildStdin, Command, Stdio};
 
-use crate::console::Console;
+use crate::console::{Console, Fact};
 
 const LOGGER_DEFAULT: &str = "/usr/bin/logger";
 
@@ -96,6 +96,10 @@ impl Console for Logged<'_> {
 
     fn wait_for_return(&mut self, question: &str) -> bool {
         self.console.wait_for_return(question)
+    }
+
+    fn fact(&mut self, fact: Fact<'_>) {
+        self.console.fact(fact);
     }
 }
 

@@ -158,3 +158,29 @@ fn cases() -> u32 {
     let wanted = std::env::var("PROPTEST_CASES").ok();
     wanted.and_then(|n| n.parse().ok()).unwrap_or(10_000)
 }
+
+/// Whatever the words are, a program gets one document, whose exit code is that of the process, and which says why.
+#[test]
+fn every_command_line_is_answered_by_one_document_when_a_program_asks() {
+    let lines = [
+        "",
+        "nosuch",
+        "up --forec data",
+        "up nosuch",
+        "view-diskstate data",
+        "view all",
+        "pause-sync data --dry-run",
+        "help",
+        "--version",
+    ];
+    for line in lines {
+        let (exit, said, _) = run(&words(&format!("--json {line}")), "alpha");
+        let document: serde_json::Value = serde_json::from_str(&said).expect(line);
+        assert_eq!(document["exit"], exit, "{line}: {said}");
+        let kind = |kind: &str| {
+            let messages = document["messages"].as_array().expect("messages");
+            messages.iter().any(|message| message["kind"] == kind)
+        };
+        assert_eq!(kind("dying"), exit > 0, "{line}: {said}");
+    }
+}

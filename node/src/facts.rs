@@ -89,13 +89,19 @@ pub struct ResourceFacts {
     pub device: DeviceFacts,
 }
 
-/// Throughput in KiB per second over the last few seconds.
+/// Throughput in KiB, or in pieces of work, per second over the last few seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rates {
     /// Applied log.
     pub replay_kib: u64,
     /// Fetched log.
     pub fetch_kib: u64,
+    /// Records of log applied, per second.
+    pub replay_ops: u64,
+    /// Pieces of log received, per second.
+    pub fetch_ops: u64,
+    /// Pieces of disk compared or copied, per second.
+    pub sync_ops: u64,
     /// Compared and copied disk.
     pub sync_kib: u64,
     /// Read and written by applications.
@@ -113,6 +119,8 @@ pub struct DeviceFacts {
     pub flying: u64,
     /// When a request was answered last, or the first of those under way was seen, in nanoseconds since 1970; 0 is never.
     pub moved_ns: u64,
+    /// Error number of the last request when the device failed; 0 when it works.
+    pub error: u32,
 }
 
 impl ResourceFacts {

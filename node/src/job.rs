@@ -340,6 +340,8 @@ pub struct ReplayProgress {
     pub stored: ReplayPos,
     /// Bytes of log applied since the start.
     pub applied_bytes: u64,
+    /// Records in these.
+    pub applied_records: u64,
     /// Everything that is here and allowed is applied; waiting for more.
     pub idle: bool,
 }
@@ -353,6 +355,8 @@ pub struct FetchProgress {
     pub source_len: u64,
     /// Bytes received since the start.
     pub received_bytes: u64,
+    /// Pieces in which they came.
+    pub received_pieces: u64,
 }
 
 /// What a syncer shows while it runs.
@@ -364,6 +368,8 @@ pub struct SyncProgress {
     pub equal_bytes: u64,
     /// Bytes found different and copied since the start.
     pub copied_bytes: u64,
+    /// Pieces in which this was done.
+    pub chunks: u64,
     /// Replay has to pass this place before the replica is consistent.
     pub consistent_after: Option<LogPos>,
 }
@@ -379,6 +385,7 @@ impl ReplayJob {
                 dirty: self.dirty_end.saturating_sub(self.start),
             },
             applied_bytes: 0,
+            applied_records: 0,
             idle: false,
         }
     }
@@ -395,6 +402,7 @@ impl FetchJob {
             },
             source_len: 0,
             received_bytes: 0,
+            received_pieces: 0,
         }
     }
 }
@@ -406,6 +414,7 @@ impl SyncJob {
             synced: self.start,
             equal_bytes: 0,
             copied_bytes: 0,
+            chunks: 0,
             consistent_after: None,
         }
     }

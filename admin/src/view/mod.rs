@@ -65,6 +65,9 @@ pub struct Viewed {
     pub output: Output,
     /// Path without `/mars/` and value, in order; empty unless a macro calls `%setlink{}`.
     pub changes: Vec<(String, String)>,
+    /// What was shown of which resource, for programs: `resource`, `header`, `global` or `footer`, `source` of a macro; the resource; its text without the last
+    /// newline.
+    pub parts: Vec<(&'static str, Option<String>, String)>,
     /// A macro waits for something which is not so yet: evaluate again with a newer snapshot, or report this result.
     pub unreached: bool,
 }
@@ -232,7 +235,7 @@ impl<'v> View<'v> {
         let found = self.library.find_any(name, &mut stderr);
         self.viewed.output.stderr.push_str(&stderr);
         match found {
-            Some(found) => self.viewed.output.stdout = pretty::print(&found.source),
+            Some(found) => self.show("source", None, &pretty::print(&found.source)),
             None => self.fail(&format!("cannot find macro '{name}'"), ""),
         }
     }
@@ -298,9 +301,16 @@ impl<'v> View<'v> {
             None => self.lookup(self.name()),
         };
         match found.and_then(|found| self.evaluate(&found, &name)) {
-            Ok(text) => self.viewed.output.stdout.push_str(&with_newline(&text)),
+            Ok(text) => self.show("resource", Some(&name), &text),
             Err(reason) => self.fail(&reason, &name),
         }
+    }
+
+    fn show(&mut self, part: &'static str, res: Option<&str>, text: &str) {
+        self.viewed.output.stdout.push_str(&with_newline(text));
+        let res = res.filter(|name| !name.is_empty()).map(str::to_owned);
+        let text = text.strip_suffix('\n').unwrap_or(text).to_owned();
+        self.viewed.parts.push((part, res, text));
     }
 
     /// The name of a resource that exists; a device name of this host stands for its resource.
@@ -328,7 +338,7 @@ impl<'v> View<'v> {
     }
 
     /// Header, global part or footer of `all`, if there is such a macro.
-    fn frame(&mut self, part: &str) {
+    fn frame(&mut self, part: &'static str) {
         let name = format!("{}-{part}", self.name());
         let mut stderr = String::new();
         let found = self.library.find(&name, &mut stderr);
@@ -337,7 +347,7 @@ impl<'v> View<'v> {
             return;
         };
         match self.evaluate(&found, "") {
-            Ok(text) => self.viewed.output.stdout.push_str(&with_newline(&text)),
+            Ok(text) => self.show(part, None, &text),
             Err(reason) => self.fail(&reason, ""),
         }
     }

@@ -44,7 +44,7 @@ impl Clients {
 }
 
 /// Is `program` installed? Missing ones fail when clients are required.
-fn have(program: &str) -> bool {
+pub(crate) fn have(program: &str) -> bool {
     let paths = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&paths)
         .chain([

@@ -383,18 +383,23 @@ fn settings_and_keys(desk: &mut Desk) {
 fn device_figures(desk: &mut Desk) {
     let device = desk.lab.device(ALPHA);
     let bytes = vec![9; 4096];
-    let figure = |name: &str| -> String {
-        let key = format!("resource-{RES}/actual-alpha/{name}");
-        let found = desk.lab.hosts[ALPHA].key(&key).expect("a daemon");
+    let figure_of = |at: usize, name: &str| -> String {
+        let host = ["alpha", "beta"][at];
+        let key = format!("resource-{RES}/actual-{host}/{name}");
+        let found = desk.lab.hosts[at].key(&key).expect("a daemon");
         found.unwrap_or_default()
     };
+    let figure = |name: &str| figure_of(ALPHA, name);
     let is_busy = |name: &str| !matches!(figure(name).as_str(), "" | "0");
+    let works = |name: &str| !matches!(figure_of(BETA, name).as_str(), "" | "0");
     desk.lab.wait("requests per second are told", || {
         for at in 0..50 {
             let write = device.write(at * 4096, &bytes, true);
             desk.lab.runtime.block_on(write).expect("write");
         }
-        is_busy("ops-if_rate") && is_busy("amount-if_rate")
+        let fetches = works("ops-file_rate") && works("amount-file_rate");
+        let replays = works("ops-replay_rate") && works("amount-replay_rate");
+        is_busy("ops-if_rate") && is_busy("amount-if_rate") && fetches && replays
     });
     assert!(is_busy("if-completion-stamp"));
     desk.lab.runtime.block_on(device.close()).expect("close");

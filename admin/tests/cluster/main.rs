@@ -10,6 +10,7 @@
 
 mod clients;
 mod commands;
+mod completions;
 mod gone;
 mod handover;
 mod kill;

@@ -204,7 +204,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             Ok(action) => match self.ask_device(action, data, &request) {
                 Ok(answer) => {
                     self.share.begun();
-                    self.share.answered(moved(&request));
+                    self.share.answered(moved(&request), failure(&answer));
                     self.reply(&request, answer);
                 }
                 Err(work) => {
@@ -258,7 +258,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
             ..
         } = self;
         in_flight.collect(cx, |request, answer| {
-            share.answered(moved(&request));
+            share.answered(moved(&request), failure(&answer));
             *held -= cost(&request);
             put_reply(outbox, terms.session, &request, answer);
         });
@@ -289,6 +289,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
     /// The first reason to leave is the one that is told.
     fn leave(&mut self, left: Left) {
         self.leaving.get_or_insert(left);
+    }
+}
+
+/// The error number when the device failed; what the client did wrong is no failure of the device.
+fn failure(answer: &Result<Outcome, DeviceError>) -> u32 {
+    match answer {
+        Err(error @ (DeviceError::Io(_) | DeviceError::NoSpace(_))) => error.nbd_errno(),
+        _ => 0,
     }
 }
 

@@ -3,10 +3,10 @@
 //! Every connection counts its own through a [`Share`], the main loop reads the sums. Plain relaxed counters, because
 //! nothing is decided by them: people want to see whether applications work, and whether they hang.
 //!
-//! Manual: "The State of MARS" (`if-flying`, `ops-if_rate`, `amount-if_rate`); main-loop reference 3.6.
+//! Manual: "The State of MARS" (`if-flying`, `if-state`, `ops-if_rate`, `amount-if_rate`); main-loop reference 3.6.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
 /// The counters of one export, for all its clients.
 #[derive(Debug, Default)]
@@ -14,6 +14,7 @@ pub struct Usage {
     begun: AtomicU64,
     answered: AtomicU64,
     bytes: AtomicU64,
+    error: AtomicU32,
 }
 
 /// [`Usage`] at one moment.
@@ -25,6 +26,8 @@ pub struct UsageNow {
     pub answered: u64,
     /// Bytes read and written by these.
     pub bytes: u64,
+    /// Error number the last of them was answered with, when the device failed; 0 otherwise.
+    pub error: u32,
 }
 
 impl Usage {
@@ -36,6 +39,7 @@ impl Usage {
             flying: self.begun.load(Relaxed).saturating_sub(answered),
             answered,
             bytes: self.bytes.load(Relaxed),
+            error: self.error.load(Relaxed),
         }
     }
 }
@@ -59,9 +63,12 @@ impl Share {
         self.usage.begun.fetch_add(1, Relaxed);
     }
 
-    /// The device has answered a request which moved so many bytes.
-    pub fn answered(&mut self, bytes: u64) {
+    /// The device has answered a request which moved so many bytes, with this error number if it failed.
+    pub fn answered(&mut self, bytes: u64, error: u32) {
         self.pending -= 1;
+        if self.usage.error.load(Relaxed) != error {
+            self.usage.error.store(error, Relaxed);
+        }
         self.usage.bytes.fetch_add(bytes, Relaxed);
         self.usage.answered.fetch_add(1, Relaxed);
     }
@@ -84,13 +91,15 @@ mod tests {
         one.begun();
         one.begun();
         two.begun();
-        one.answered(4096);
+        one.answered(4096, 5);
+        assert_eq!(usage.now().error, 5);
         let now = usage.now();
         assert_eq!((now.flying, now.answered, now.bytes), (2, 1, 4096));
         drop(one);
         assert_eq!(usage.now().flying, 1);
-        two.answered(0);
+        two.answered(0, 0);
         let now = usage.now();
         assert_eq!((now.flying, now.answered, now.bytes), (0, 2, 4096));
+        assert_eq!(now.error, 0, "it works again");
     }
 }

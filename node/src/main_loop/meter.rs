@@ -54,7 +54,7 @@ const KIB: u64 = 1024;
 /// Remembers the counters of the workers and of the device of one resource.
 #[derive(Debug, Default)]
 pub struct Meter {
-    window: Window<6>,
+    window: Window<9>,
     /// The device when it was looked at last.
     used: UsageNow,
     device: DeviceFacts,
@@ -79,6 +79,9 @@ impl Meter {
                 device.bytes,
                 logger.map_or(0, |p| p.written_back_bytes),
                 device.answered * KIB,
+                replay.map_or(0, |p| p.applied_records) * KIB,
+                fetch.map_or(0, |p| p.received_pieces) * KIB,
+                sync.map_or(0, |p| p.chunks) * KIB,
             ]
         };
         let [
@@ -88,6 +91,9 @@ impl Meter {
             device_kib,
             writeback_kib,
             device_ops,
+            replay_ops,
+            fetch_ops,
+            sync_ops,
         ] = self.window.rates(now, count);
         Rates {
             replay_kib,
@@ -96,6 +102,9 @@ impl Meter {
             device_kib,
             writeback_kib,
             device_ops,
+            replay_ops,
+            fetch_ops,
+            sync_ops,
         }
     }
 
@@ -108,6 +117,7 @@ impl Meter {
                 self.device.moved_ns = now_ns;
             }
             self.device.flying = used.flying;
+            self.device.error = used.error;
             self.used = used;
         }
         self.device
@@ -135,6 +145,7 @@ mod tests {
                 flying,
                 answered,
                 bytes: answered * 4096,
+                error: 0,
             };
             let now = Duration::from_secs(seconds);
             let rates = meter.rates(now, None, None, None, None, used);

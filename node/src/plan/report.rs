@@ -53,7 +53,7 @@ impl Differences<'_> {
     }
 
     /// A figure nobody needs to see while it is zero.
-    fn set_unless_zero(&mut self, path: Path, number: u64) {
+    fn set_unless_zero(&mut self, path: Path, number: i64) {
         if number != 0 || self.tree.text(path.as_str()).is_some() {
             self.set(path, number.to_string());
         }
@@ -118,12 +118,9 @@ fn figures(ask: &Ask<'_>, cursor: Option<&Cursor>, out: &mut Differences<'_>) {
     let disk_error = own.disk_error.as_ref().map_or(at_worker, |(code, _)| *code);
     out.set(at("disk-error"), disk_error.to_string());
     out.set(at("replay-code"), replay_code(ask, cursor).to_string());
-    out.set_unless_zero(at("amount-replay_rate"), own.rates.replay_kib);
-    out.set_unless_zero(at("amount-file_rate"), own.rates.fetch_kib);
-    out.set_unless_zero(at("amount-sync_rate"), own.rates.sync_kib);
-    out.set_unless_zero(at("amount-if_rate"), own.rates.device_kib);
-    out.set_unless_zero(at("ops-if_rate"), own.rates.device_ops);
-    out.set_unless_zero(at("if-flying"), own.device.flying);
+    for (name, number) in rates(own) {
+        out.set_unless_zero(at(name), number);
+    }
     if own.device.moved_ns > 0 {
         let moved = tree::ns_to_text(own.device.moved_ns);
         out.set(at("if-completion-stamp"), moved);
@@ -131,6 +128,24 @@ fn figures(ask: &Ask<'_>, cursor: Option<&Cursor>, out: &mut Differences<'_>) {
     if let Some(bytes) = own.disk_bytes {
         out.set(key::actsize(res, here), bytes.to_string());
     }
+}
+
+/// Figures about throughput and about what applications wait for.
+fn rates(own: &ResourceFacts) -> [(&'static str, i64); 10] {
+    let number = |figure: u64| i64::try_from(figure).unwrap_or(i64::MAX);
+    let rates = &own.rates;
+    [
+        ("ops-replay_rate", number(rates.replay_ops)),
+        ("amount-replay_rate", number(rates.replay_kib)),
+        ("ops-file_rate", number(rates.fetch_ops)),
+        ("amount-file_rate", number(rates.fetch_kib)),
+        ("ops-sync_rate", number(rates.sync_ops)),
+        ("amount-sync_rate", number(rates.sync_kib)),
+        ("ops-if_rate", number(rates.device_ops)),
+        ("amount-if_rate", number(rates.device_kib)),
+        ("if-flying", number(own.device.flying)),
+        ("if-state", -i64::from(own.device.error)),
+    ]
 }
 
 /// What the disk says that cannot be opened, or that refused the worker which uses it or used it last: everybody must

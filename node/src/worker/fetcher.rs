@@ -227,6 +227,7 @@ impl Fetcher {
                 let end = offset.saturating_add(bytes.len() as u64);
                 self.progress.send_modify(|progress| {
                     progress.received_bytes += bytes.len() as u64;
+                    progress.received_pieces += 1;
                     progress.source_len = progress.source_len.max(end);
                 });
                 self.waiting.push((offset, bytes));

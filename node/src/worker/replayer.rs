@@ -184,7 +184,7 @@ impl Replayer {
             } else {
                 self.apply(&records).await?;
             }
-            self.note_applied(window.end);
+            self.note_applied(window.end, records.len());
             if self.now() >= self.last_stored + STORE_INTERVAL {
                 self.store().await?;
             }
@@ -273,13 +273,14 @@ impl Replayer {
         Ok(())
     }
 
-    fn note_applied(&mut self, end: u64) {
+    fn note_applied(&mut self, end: u64, records: usize) {
         let bytes = end - self.at;
         self.at = end;
         let applied = self.here();
         self.progress.send_modify(|progress| {
             progress.applied = applied;
             progress.applied_bytes += bytes;
+            progress.applied_records += records as u64;
             progress.idle = false;
         });
     }

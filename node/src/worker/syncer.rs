@@ -133,6 +133,7 @@ impl Syncer {
             progress.synced = synced;
             progress.equal_bytes += copied.equal_bytes;
             progress.copied_bytes += copied.copied_bytes;
+            progress.chunks += 1;
             let seen = progress.consistent_after.take();
             progress.consistent_after = seen.max(Some(copied.not_after));
         });

@@ -178,7 +178,8 @@ impl Stage {
                     closing: rest == ["closing"],
                 });
             }
-            ["uses", flying, ops] => {
+            ["uses", flying, ops, error @ ..] => {
+                self.own.device.error = error.first().map_or(0, |error| number(error) as u32);
                 self.own.device.flying = number(flying);
                 self.own.device.moved_ns = NOW_NS;
                 self.own.rates.device_ops = number(ops);
@@ -345,7 +346,12 @@ fn rest(out: &mut String, plan: &ResourcePlan) {
             let text = value.splitn(3, ' ').nth(2).unwrap_or(value);
             writeln!(out, "message   {path} = {text}").expect("text");
         }
-        let shown = ["/if-flying", "/if-completion-stamp", "/ops-if_rate"];
+        let shown = [
+            "/if-flying",
+            "/if-completion-stamp",
+            "/ops-if_rate",
+            "/if-state",
+        ];
         if let (true, Some(value)) = (
             shown.iter().any(|name| path.as_str().ends_with(name)),
             value,
