@@ -117,7 +117,7 @@ fn set_value(parsed: &mut Parsed, name: &str, value: &str) -> Result<bool, ArgEr
         "--delta-file" => options.delta_file = Some(value.into()),
         "--dir" => options.dir = value.into(),
         "--token" => options.token = Some(value.to_owned()),
-        "--macro" => options.macro_text = Some(value.replace("\\n", "\n")),
+        "--macro" => options.macro_text = Some(value.to_owned()),
         "--logger" => options.logger = Some(value.to_owned()),
         "--backup-dir" if value.starts_with('/') => options.backup_dir = Some(value.to_owned()),
         "--ip" if is_address(value) => options.own_ip = Some(value.to_owned()),
@@ -194,6 +194,7 @@ pub fn is_address(text: &str) -> bool {
 /// With a saved tree one `--host=` says whose tree it is: the one nearest to `--tree-file`. Any other one is acted for.
 fn choose_host(parsed: &mut Parsed, hosts: Vec<(usize, String)>, tree_file_at: Option<usize>) {
     let Some(tree_at) = tree_file_at else {
+        parsed.acts_for_other = !hosts.is_empty();
         parsed.options.host = hosts.into_iter().next_back().map(|(_, host)| host);
         return;
     };

@@ -58,6 +58,22 @@ pub fn open_count(tree: &Snapshot, res: &str, host: &str) -> i64 {
         .unwrap_or(0)
 }
 
+/// Whether a host has given a sign of life within `--window` (this host is alive).
+pub fn is_alive(s: &Session<'_>, host: &str) -> bool {
+    let beat = s.tree.live(&format!("actual-{host}/time"));
+    let beat = beat.and_then(|text| text.parse::<Time>().ok());
+    host == s.host || beat.is_some_and(|at| at.is_recent(s.tree.now, s.options.window))
+}
+
+/// Whether the device of a resource is open nowhere, as far as members and guests that are alive say.
+pub fn closed_wherever_alive(s: &Session<'_>, res: &str) -> bool {
+    let hosts = s.tree.owners(&of(res, "device-"));
+    hosts
+        .into_iter()
+        .filter(|host| is_alive(s, host))
+        .all(|host| open_count(&s.tree, res, host) == 0)
+}
+
 /// The daemon has to run; `why` is the sentence otherwise.
 pub fn daemon_runs(s: &Session<'_>, why: &str) -> Result<(), Refusal> {
     if s.tree.daemon_runs {
@@ -136,17 +152,16 @@ fn role_is_stable(s: &mut Session<'_>, res: &str) -> Result<(), Refusal> {
 }
 
 /// What this host reports must have been said after the last change of the designation. Its indicators keep their stamps as long as
-/// they do not change, its heartbeat does not.
+/// they do not change, its heartbeat does not; that of a dead host acted for (`--host=`) does, so there `--force` is needed.
 fn reports_are_settled(s: &Session<'_>, res: &str) -> bool {
     let (host, now, half) = (&s.host, s.tree.now, s.options.window / 2);
     let Some(designated_at) = s.tree.stamp(&of(res, "primary")) else {
         return true;
     };
     let report = s.tree.stamp(&of(res, format!("actual-{host}/is-primary")));
-    let reported = report.max(s.tree.stamp(&format!("actual-{host}/time")));
-    // A host acted for (`--host=`) may be dead for good; then only the age of the designation can tell.
-    let is_alive = reported.is_some_and(|at| at.is_recent(now, half)) || s.host != s.real_host;
-    let has_seen_it = s.host == s.real_host && reported.is_some_and(|at| at > designated_at);
+    let heard = report.max(s.tree.stamp(&format!("actual-{host}/time")));
+    let is_alive = heard.is_some_and(|at| at.is_recent(now, half));
+    let has_seen_it = s.host == s.real_host && heard.is_some_and(|at| at > designated_at);
     is_alive && (has_seen_it || !designated_at.is_recent(now, half))
 }
 

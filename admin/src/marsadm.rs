@@ -405,7 +405,15 @@ fn targets(s: &mut Session<'_>, verb: &Verb, words: &[String]) -> Result<Targets
         Takes::SomeWords if matches!(verb.name, "set-link" | "get-link") => {
             return Ok(one(first.unwrap_or_default()));
         }
-        Takes::Words | Takes::SomeWords | Takes::Value => return Ok(one("")),
+        Takes::Value => {
+            let value = first.unwrap_or_default();
+            let is_number = |b: u8| b.is_ascii_digit() || b == b'.';
+            if value.is_empty() || !value.bytes().all(is_number) {
+                return refuse(format!("value argument '{value}' isn't a number"));
+            }
+            return Ok(one(""));
+        }
+        Takes::Words | Takes::SomeWords => return Ok(one("")),
         Takes::ResourcesOrNone if first.is_none() => return Ok(one("")),
         // These look at all resources by themselves.
         Takes::ResourcesOrAll

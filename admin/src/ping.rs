@@ -126,12 +126,11 @@ fn listen(
             _ => Life::Dead,
         };
         let lives: Vec<Life> = before.iter().map(judge).collect();
-        if !lives.contains(&Life::Unknown) || s.options.timeout.is_over(waited) || s.options.dry_run
-        {
+        if !lives.contains(&Life::Unknown) || s.options.timeout.is_over(waited) {
             return Ok(lives);
         }
         if s.daemon.elapsed().saturating_sub(asked) >= Duration::from_secs(1) {
-            s.trigger(trigger)?;
+            s.trigger_quietly(trigger)?;
             asked = s.daemon.elapsed();
         }
         s.pause(Duration::from_secs(1))?;

@@ -29,14 +29,23 @@ impl Switch {
     /// All of them, in the order of their keys.
     pub const ALL: [Switch; 4] = [Switch::Replay, Switch::Attach, Switch::Fetch, Switch::Sync];
 
-    /// By a word of the operator, the stored names included.
+    /// By a word of the operator for what should be.
     pub fn named(word: &str) -> Option<Switch> {
         match word {
-            "attach" | "attached" | "attaching" => Some(Switch::Attach),
-            "fetch" | "fetching" | "copy" | "copying" | "connect" | "connected" => {
-                Some(Switch::Fetch)
-            }
-            "replay" | "replaying" | "apply" | "allow-replay" => Some(Switch::Replay),
+            "attach" | "attached" => Some(Switch::Attach),
+            "fetch" | "connect" => Some(Switch::Fetch),
+            "replay" => Some(Switch::Replay),
+            "sync" => Some(Switch::Sync),
+            _ => None,
+        }
+    }
+
+    /// By a word of the operator for what is.
+    pub fn active(word: &str) -> Option<Switch> {
+        match word {
+            "attach" | "attached" => Some(Switch::Attach),
+            "fetch" | "fetching" | "copy" | "copying" => Some(Switch::Fetch),
+            "replay" | "replaying" => Some(Switch::Replay),
             "sync" | "syncing" => Some(Switch::Sync),
             _ => None,
         }
@@ -199,7 +208,7 @@ pub fn actual(
             "at {host}: ensuring that actual '{indicator}' == '{want}'..."
         ));
         let word = indicator.trim_start_matches("is-");
-        let (word, use_this) = match Switch::named(word) {
+        let (word, use_this) = match Switch::active(word) {
             Some(switch) => (switch.word(), switch.command(on)),
             None => (
                 word,

@@ -5,6 +5,7 @@
 //! nobody has to trust our own client. Absolute numbers are for orientation only.
 
 mod cut;
+mod decide;
 mod device;
 mod handover;
 mod lab;
@@ -45,6 +46,8 @@ pub enum What {
     Sync(Common),
     /// The key tree: set → seen, bulk, start with many keys, cost at rest.
     Tree(Common),
+    /// The decision of the main loop, by number of resources and of other keys.
+    Decide(Common),
     /// `marsadm view all` of many resources, of a running daemon and of a saved tree.
     View(Common),
     /// Planned handover without lag, until the device answers on the other host.
@@ -146,6 +149,7 @@ const ALL: &[Bench] = &[
     replication::replication,
     sync::sync,
     tree::tree,
+    decide::decide,
     view::view,
     handover::handover,
     handover::restart,
@@ -159,6 +163,7 @@ pub fn run(args: &BenchArgs) -> ExitCode {
         What::Replication(common) => (common, &[replication::replication]),
         What::Sync(common) => (common, &[sync::sync]),
         What::Tree(common) => (common, &[tree::tree]),
+        What::Decide(common) => (common, &[decide::decide]),
         What::View(common) => (common, &[view::view]),
         What::Handover(common) => (common, &[handover::handover]),
         What::Restart(common) => (common, &[handover::restart]),

@@ -221,15 +221,18 @@ fn use_of(
     nodes: &[VersionNode],
     all_equal: bool,
 ) -> Option<Note> {
-    let positions: Vec<u64> = res
+    let replays: Vec<ReplayValue<'_>> = res
         .live_with_prefix("replay-")
         .filter_map(|(_, item)| ReplayValue::parse(&item.value))
-        .map(|replay| replay.nr)
         .collect();
+    let positions: Vec<u64> = replays.iter().map(|replay| replay.nr).collect();
     if positions.contains(&nr) {
-        let busy = nodes
-            .iter()
-            .any(|node| matches!(node.progress, Progress::Missing(_)));
+        let len = log.map_or(0, |log| log.bytes);
+        let is_behind = |replay: &ReplayValue<'_>| replay.nr == nr && replay.pos < len;
+        let busy = replays.iter().any(is_behind)
+            || nodes
+                .iter()
+                .any(|node| matches!(node.progress, Progress::Missing(_)));
         let what = if busy {
             "Replay in progress ..."
         } else {

@@ -258,7 +258,8 @@ fn cluster(world: &World<'_>, names: &[String]) -> Cluster {
     let stopped = |name: &str| world.res(name).actual(host, "has-emergency");
     Cluster {
         full: hosts.filter(|peer| is_full(peer)).map(full).collect(),
-        emergency: world.resource_names().iter().any(|name| stopped(name)),
+        emergency: number(world.text(&format!("actual-{host}/emergency"))) > 0
+            || world.resource_names().iter().any(|name| stopped(name)),
         silent,
         sync_limit: number(world.text(&format!("defaults-{host}/sync-limit"))),
     }
@@ -333,6 +334,12 @@ struct Place<'p, 'a> {
 }
 
 impl<'p, 'a> Place<'p, 'a> {
+    /// A guest has none.
+    fn has_disk(&self) -> bool {
+        let key = format!("data-{}", self.host);
+        self.role != Role::NotJoined && self.res.has(&key)
+    }
+
     fn of(world: &'p World<'a>, res: &'p Res<'a>, host: &'p str, role: Role) -> Place<'p, 'a> {
         let replay = ReplayValue::parse(res.text(&format!("replay-{host}")));
         let log_size = replay.map_or(0, |at| {
@@ -378,7 +385,7 @@ fn device(at: &Place<'_, '_>, env: &Environment) -> Device {
     let name = res.text(&format!("device-{host}"));
     let present = res.actual(host, "if-on");
     let mut notes = Vec::new();
-    let resizing = at.role != Role::NotJoined && disk_size != size;
+    let resizing = at.has_disk() && disk_size != size;
     if resizing {
         let text = format!("resizing used ({size} != {disk_size})");
         notes.push(Note::new(Tag::Hint, text));
@@ -415,7 +422,7 @@ fn sync(at: &Place<'_, '_>) -> Sync {
     let kib_per_second = at.rate("sync");
     let rest_kib = size.saturating_sub(bytes) as f64 / 1024.0;
     let mut notes = Vec::new();
-    if bytes < size {
+    if bytes < size && at.has_disk() {
         let text = format!(
             "Sync in progress = ({percent:.2}% < 100.00%){}",
             at.source("is-syncing")

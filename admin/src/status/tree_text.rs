@@ -13,22 +13,19 @@ use super::render::{gib, note};
 pub fn history(versions: &[LogVersion], ascii: bool, zone: &TimeZone, paint: Paint) -> String {
     let mut text = String::from("   -> History Replay/Status\n");
     for version in versions {
-        text.push_str("    ║\n");
+        text.push_str("║\n");
         text.push_str(&heading(version, zone));
         let lines = match &version.log {
             Some(_) => live_nodes(&version.nodes),
             None => deleted_nodes(&version.nodes),
         };
         for line in lines {
-            text.push_str(&format!("    ║       ║                   {line}\n"));
+            text.push_str(&format!("║       ║                   {line}\n"));
         }
         for (at, remark) in version.notes.iter().enumerate() {
             let last = at + 1 == version.notes.len();
             let branch = if last { '╚' } else { '╠' };
-            text.push_str(&format!(
-                "    ║       {branch}═══> {}\n",
-                note(remark, paint)
-            ));
+            text.push_str(&format!("║       {branch}═══> {}\n", note(remark, paint)));
         }
     }
     if ascii { plain(&text) } else { text }
@@ -49,9 +46,9 @@ pub fn plain(text: &str) -> String {
 fn heading(version: &LogVersion, zone: &TimeZone) -> String {
     let nr = version.nr;
     match &version.log {
-        None => format!("    ╠═══> Vers.{nr:09} ═══> old Version, Logfile is deleted ...\n"),
+        None => format!("╠═══> Vers.{nr:09} ═══> old Version, Logfile is deleted ...\n"),
         Some(log) => format!(
-            "    ╠═══> Vers.{nr:09} ═══> Logfile Size: {} bytes ({}) by {} from {}, include hypothetically {} sec\n",
+            "╠═══> Vers.{nr:09} ═══> Logfile Size: {} bytes ({}) by {} from {}, include hypothetically {} sec\n",
             log.bytes,
             gib(log.bytes),
             log.writer,

@@ -121,7 +121,7 @@ fn ask_unless_forced(s: &mut Session<'_>) -> Result<(), Refusal> {
     if s.forced() {
         return Ok(());
     }
-    ping::peers(s, Scope::Everybody, "*")
+    ping::peers(s, Scope::Mentioned, "*")
 }
 
 /// What the indicators of all hosts say about the host that leaves.

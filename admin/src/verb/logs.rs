@@ -34,10 +34,16 @@ pub fn rotate_deprecated(s: &mut Session<'_>, res: &str) -> Step {
     rotate(s, res)
 }
 
+/// Which `marsadm` the operators of this host use.
+fn set_version(s: &mut Session<'_>) {
+    let key = format!("actual-{}/marsadm-version", s.host);
+    s.set(key, MARSADM_VERSION);
+}
+
 /// Begins a new log at the primary, unless the present one is still empty or small.
 pub fn rotate(s: &mut Session<'_>, res: &str) -> Step {
     let host = s.host.clone();
-    s.set(format!("actual-{host}/marsadm-version"), MARSADM_VERSION);
+    set_version(s);
     if !check::is_actual_primary(&s.tree, res, &host) {
         s.warn(format!(
             "log rotation of resource '{res}' is only possible at the primary side"
@@ -192,8 +198,10 @@ fn forget_left_hosts(s: &mut Session<'_>) -> Result<(), Refusal> {
 /// `cron`: purge this resource's keys, then rotate.
 pub fn purge_and_rotate(s: &mut Session<'_>, res: &str) -> Step {
     purge::links_of_resource(s, res)?;
-    if check::is_actual_primary(&s.tree, res, &s.host) {
+    if check::is_actual_primary(&s.tree, res, &s.host) || s.forced() {
         rotate(s, res)?;
+    } else {
+        set_version(s);
     }
     Ok(Progress::Done)
 }

@@ -5,7 +5,6 @@
 use crate::chain;
 use crate::check;
 use crate::phases::{Progress, Step};
-use crate::ping::{self, Scope};
 use crate::session::{Refusal, Session, of, refuse, shown};
 use crate::split_brain::Point;
 use crate::verb::{purge, switch};
@@ -196,7 +195,6 @@ pub fn set_replay(s: &mut Session<'_>, res: &str) -> Step {
         ))?;
     }
     let primary = other_primary(s, res)?;
-    ping::peers(s, Scope::Resource(res), &primary)?;
     let start = Point {
         nr,
         len: 0,
@@ -205,7 +203,7 @@ pub fn set_replay(s: &mut Session<'_>, res: &str) -> Step {
     set_start(s, res, &start, &primary)?;
     s.set(
         of(res, format!("skip-check-{host}")),
-        format!("{nr} set-replay was used: from log {} to {nr}", now.nr),
+        format!("{nr:09} set-replay was used: from log {} to {nr}", now.nr),
     );
     Ok(Progress::Done)
 }

@@ -353,7 +353,8 @@ fn write_joined(
     s.set(of(res, format!("actual-{host}/if-on")), "0");
     switches_off_disk(s, res);
     crate::verb::repair::set_start(s, res, start, primary)?;
-    s.set(of(res, format!("skip-check-{host}")), start.nr.to_string());
+    let number = format!("{:09}", start.nr);
+    s.set(of(res, format!("skip-check-{host}")), number);
     s.set(of(res, format!("syncstatus-{host}")), "0");
     Ok(())
 }

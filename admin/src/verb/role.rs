@@ -149,22 +149,26 @@ fn log_is_sound(s: &mut Session<'_>, res: &str) -> Result<(), Refusal> {
     ))
 }
 
-/// With units configured, the wish is recorded for them. `true` when the rest of the checks is theirs.
+/// Where units should run, the wish is recorded. `true` when there is such a unit, and so the rest of the checks is its.
 fn want_unit(s: &mut Session<'_>, res: &str, want: &str, unit: &str) -> bool {
     let key = of(res, "systemd-want");
     if s.tree.live(&key).is_none() {
         return false;
     }
     s.set(key, want);
-    if s.tree
+    let has_unit = s
+        .tree
         .live(&of(res, unit))
-        .is_some_and(|unit| !unit.is_empty())
-    {
+        .is_some_and(|unit| !unit.is_empty());
+    if has_unit {
+        if let Some(old) = old_primary(s, res) {
+            s.set(format!("userspace/systemd-status-stop-{old}"), "0");
+        }
         s.say(format!(
             "systemd units of resource '{res}' are wanted on '{want}'"
         ));
     }
-    true
+    has_unit
 }
 
 fn may_take_from(s: &mut Session<'_>, res: &str, old: Option<&str>) -> Step {
@@ -252,23 +256,13 @@ fn old_is_gone(s: &mut Session<'_>, res: &str, old: &str) -> Progress {
     Progress::Done
 }
 
-/// `primary`: hear the peers again, unless the old primary has answered the change of the designation already.
+/// `primary`: hear the peers again.
 pub fn hear_old_again(s: &mut Session<'_>, res: &str) -> Step {
     if s.forced() {
         return Ok(Progress::Done);
     }
-    let old = old_primary(s, res);
-    let answered = old
-        .as_ref()
-        .filter(|old| **old != s.host)
-        .is_some_and(|old| {
-            s.tree.stamp(&of(res, format!("actual-{old}/is-primary")))
-                > s.tree.stamp(&of(res, "primary"))
-        });
-    if !answered {
-        ping::peers(s, Scope::Mentioned, "*")?;
-    }
-    match old {
+    ping::peers(s, Scope::Mentioned, "*")?;
+    match old_primary(s, res) {
         Some(old)
             if old != s.host && s.text(&of(res, format!("actual-{old}/is-primary"))) != "0" =>
         {
@@ -295,6 +289,9 @@ pub fn give_back(s: &mut Session<'_>, res: &str) -> Step {
         s.warn(format!(
             "handover of resource '{res}' has not been completed: host '{old}' is designated again"
         ));
+        if s.tree.live(&of(res, "systemd-want")).is_some() {
+            s.set(of(res, "systemd-want"), old.as_str());
+        }
         designate(s, res, &old)?;
         s.flush()?;
     }
@@ -382,13 +379,9 @@ pub fn wait_all_closed(s: &mut Session<'_>, res: &str) -> Step {
     if s.tree.live(&of(res, "systemd-want")).is_none() {
         return Ok(Progress::Done);
     }
-    let open = check::members(&s.tree, res)
-        .into_iter()
-        .any(|host| check::open_count(&s.tree, res, host) != 0);
-    Ok(if open {
-        Progress::NotYet
-    } else {
-        Progress::Done
+    Ok(match check::closed_wherever_alive(s, res) {
+        true => Progress::Done,
+        false => Progress::NotYet,
     })
 }
 

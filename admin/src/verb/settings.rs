@@ -45,9 +45,6 @@ pub fn set_sync_limit(s: &mut Session<'_>, _res: &str) -> Step {
         old_syntax(s);
     }
     let value = s.args.first().cloned().unwrap_or_default();
-    if value.is_empty() || !value.bytes().all(|b| b.is_ascii_digit() || b == b'.') {
-        return refuse(format!("value argument '{value}' isn't a number"));
-    }
     let host = s.host.clone();
     s.set(format!("defaults-{host}/sync-limit"), value);
     Ok(Progress::Done)

@@ -47,6 +47,9 @@ pub fn may_resize(s: &mut Session<'_>, res: &str) -> Step {
     check::daemon_runs(s, "cannot resize: the mars daemon is not running")?;
     if let Some(word) = s.args.first().cloned() {
         let size = human::parse_size(&word).map_err(|e| Refusal(e.to_string()))?;
+        if size == 0 {
+            return refuse("the new size must be greater than zero");
+        }
         s.say(format!("new size: {size} bytes"));
     }
     check::primary(s, res, true)?;
@@ -57,16 +60,16 @@ pub fn may_resize(s: &mut Session<'_>, res: &str) -> Step {
     s.say(format!("old_size={old}"));
     s.say(format!("possible_size={possible}"));
     s.say(format!("new_size={new}"));
+    if new > possible {
+        return refuse(format!(
+            "new size {new} is larger than the possible size {possible}"
+        ));
+    }
     if new == 0 {
         return refuse("the new size must be greater than zero");
     }
     if new < old {
         return refuse("only increases of the size are possible!");
-    }
-    if new > possible {
-        return refuse(format!(
-            "new size {new} is larger than the possible size {possible}"
-        ));
     }
     let own = s
         .tree

@@ -83,12 +83,9 @@ pub fn wait_for_want(s: &mut Session<'_>, res: &str) -> Step {
     }
     let want = s.text(&of(res, "systemd-want"));
     let reached = if want == "(none)" {
-        let members = check::members(&s.tree, res);
-        members
-            .into_iter()
-            .all(|host| check::open_count(&s.tree, res, host) == 0)
+        check::closed_wherever_alive(s, res)
     } else {
-        check::open_count(&s.tree, res, &want) != 0
+        check::open_count(&s.tree, res, &want) != 0 || !check::is_alive(s, &want)
     };
     Ok(if reached {
         Progress::Done

@@ -12,6 +12,7 @@ use crate::wait::{self, Switch};
 pub fn cluster(s: &mut Session<'_>, _res: &str) -> Step {
     match s.args.first().cloned() {
         None => ping::peers(s, Scope::Mentioned, "*")?,
+        Some(word) if word == "all" => ping::peers(s, Scope::Mentioned, "*")?,
         Some(word) if s.tree.live(&format!("ips/ip-{word}")).is_some() => {
             ping::peers(s, Scope::Mentioned, &word)?
         }
@@ -42,6 +43,7 @@ pub fn connect(s: &mut Session<'_>, res: &str) -> Step {
 pub fn update(s: &mut Session<'_>, _res: &str) -> Step {
     match s.args.first().cloned() {
         None => ping::peers(s, Scope::Everybody, "*")?,
+        Some(word) if word == "all" => ping::peers(s, Scope::Everybody, "*")?,
         Some(word) if s.tree.live(&format!("ips/ip-{word}")).is_some() => {
             ping::peers(s, Scope::Everybody, &word)?
         }
@@ -81,7 +83,7 @@ pub fn resource(s: &mut Session<'_>, res: &str) -> Step {
             "secondary" => {
                 wait::actual(s, res, "is-primary", !on, true, &host).map(|()| Progress::Done)
             }
-            _ => match Switch::named(word) {
+            _ => match Switch::active(word) {
                 Some(switch) => wait::actual(s, res, switch.indicator(), on, true, &host)
                     .map(|()| Progress::Done),
                 None => unknown(),

@@ -278,9 +278,12 @@ fn total(lengths: impl Iterator<Item = u64>) -> u64 {
     lengths.fold(0, u64::saturating_add)
 }
 
-/// A stored number; anything else counts as 0, as in the original.
+/// The stored number at the beginning of a text, without its fraction; anything else counts as 0, as in the original.
 pub fn number(text: &str) -> u64 {
-    text.parse().unwrap_or(0)
+    let digits = text
+        .find(|c: char| !c.is_ascii_digit())
+        .unwrap_or(text.len());
+    text[..digits].parse().unwrap_or(0)
 }
 
 /// Whether the replica of `host` is consistent in itself. With `strict`, what a primary has not written back counts, too.

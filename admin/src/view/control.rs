@@ -115,6 +115,21 @@ pub fn choose_not(eval: &mut Eval<'_>, call: &Call, out: &mut String) -> Done {
     chain(eval, call, out, false)
 }
 
+/// `%if{c}{then}{else}`; further arguments are ignored.
+pub fn choose_one(eval: &mut Eval<'_>, call: &Call, out: &mut String) -> Done {
+    one(eval, call, out, true)
+}
+
+/// `%unless{c}{then}{else}`; further arguments are ignored.
+pub fn choose_one_not(eval: &mut Eval<'_>, call: &Call, out: &mut String) -> Done {
+    one(eval, call, out, false)
+}
+
+fn one(eval: &mut Eval<'_>, call: &Call, out: &mut String, wanted: bool) -> Done {
+    let holds = is_true(&eval.arg(call, 0)?) == wanted;
+    eval.arg_into(call, if holds { 1 } else { 2 }, out)
+}
+
 fn chain(eval: &mut Eval<'_>, call: &Call, out: &mut String, wanted: bool) -> Done {
     let mut at = 0;
     while at + 1 < call.args.len() {
@@ -375,6 +390,30 @@ pub fn wait(eval: &mut Eval<'_>, call: &Call, _out: &mut String) -> Done {
         return Ok(());
     }
     Err(Stop::Unreached)
+}
+
+/// `%wait-cluster{hosts}`: until these peers, or all, have given a sign of life.
+pub fn wait_cluster(eval: &mut Eval<'_>, call: &Call, _out: &mut String) -> Done {
+    let named = eval.arg(call, 0)?;
+    let named = named
+        .split([',', ' ', '\n'])
+        .filter(|name| !name.is_empty());
+    let mut hosts: Vec<&str> = named.collect();
+    if hosts.is_empty() {
+        hosts = eval.world.configured_peers();
+    }
+    let (here, window) = (eval.world.snap.host.as_str(), eval.options.window);
+    let mut others = hosts.iter().filter(|host| **host != here);
+    match others.all(|host| eval.world.is_alive(host, window)) {
+        true => Ok(()),
+        false => Err(Stop::Unreached),
+    }
+}
+
+/// `%wait-resource{condition}`: `is-…` or `todo-…`, `-on` or `-off`, as the command of that name.
+pub fn wait_resource(eval: &mut Eval<'_>, call: &Call, _out: &mut String) -> Done {
+    let condition = eval.arg(call, 0)?;
+    super::state::wait_for_condition(eval, &condition)
 }
 
 /// `%get-glob{glob}{}{delim}`: what lies in the tree under names of that form.

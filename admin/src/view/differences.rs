@@ -16,6 +16,7 @@ const DIFFERENCES: &[(&str, &str)] = &[
     ("enabled-net-compressions", "`view-` works, too"),
     ("get-log-status", "shows the file"),
     ("is-apart", "new, part of `diskstate`"),
+    ("is-orphan", "also true in front of a hole in the numbers of the logs: nothing there is up to date"),
     ("is-split-brain", "also true when contents differ at equal length"),
     ("known-device-fstype", "compares the name of the device, not of the resource"),
     ("known-device-mounted", "compares the name of the device, not of the resource"),

@@ -26,6 +26,16 @@ pub struct Macro {
 }
 
 impl Macro {
+    /// As operators write it: comments go first, then `\n` becomes a newline.
+    pub fn typed(name: &str, source: &str) -> Macro {
+        let source = without_comments(source).replace("\\n", "\n");
+        Macro {
+            name: name.to_owned(),
+            template: Template::parse(&source),
+            source,
+        }
+    }
+
     /// Removes comments and parses.
     pub fn new(name: &str, source: &str) -> Macro {
         let source = without_comments(source);
@@ -105,7 +115,7 @@ impl Library {
         if hides {
             stderr.push_str(&format!("using macro file '{}'\n", path.display()));
         }
-        Some(Macro::new(name, &text.replace("\\n", "\n")))
+        Some(Macro::typed(name, &text))
     }
 }
 

@@ -93,10 +93,10 @@ pub fn evaluate(
         library: &library,
         here: surroundings,
         command,
-        own_macro: options
-            .macro_text
-            .as_deref()
-            .map(|text| Rc::new(Macro::new("macro", &text.replace("\\n", "\n")))),
+        own_macro: options.macro_text.as_deref().map(|text| {
+            let name = name_of_macro(command).unwrap_or(command);
+            Rc::new(Macro::new(name, &text.replace("\\n", "\n")))
+        }),
         args: args.get(2..).unwrap_or(&[]),
         viewed: Viewed::default(),
     };

@@ -55,6 +55,15 @@ impl Num {
         }
     }
 
+    /// The 64 bits of a text that is a number: exact up to the largest unsigned one.
+    pub fn bits(text: &str) -> u64 {
+        let text = text.trim_start();
+        match text[..number_len(text.as_bytes())].parse::<u64>() {
+            Ok(bits) => bits,
+            Err(_) => Num::parse(text).int() as u64,
+        }
+    }
+
     /// Adds, in integers as long as they suffice.
     pub fn add(self, other: Num) -> Num {
         combine(self, other, i64::checked_add, |a, b| a + b)

@@ -201,8 +201,9 @@ impl Table {
         self.core(&["append"], c::append, "append to a variable");
         self.core(&["set"], c::set_element, "replace one element of a variable");
         self.core(&["dump-vars"], c::dump_vars, "all variables, on stderr");
-        self.core(&["+", "-", "*", "/", "%", "<<", ">>"], t::arithmetic, "arithmetic from left to right");
-        self.core(&["&", "|", "^"], t::arithmetic, "bitwise from left to right");
+        self.core(&["+", "-", "*", "/", "%"], t::arithmetic, "arithmetic from left to right");
+        self.core(&["<<", ">>"], t::bitwise, "shift 64 bits");
+        self.core(&["&", "|", "^"], t::bitwise, "bitwise from left to right");
         self.core(&["~"], t::invert, "all 64 bits inverted");
         self.core(&["min", "max"], t::extreme, "the smallest or largest number");
         self.core(&["<", ">", "<=", ">=", "==", "!="], t::compare_numbers, "compare numbers");
@@ -217,8 +218,10 @@ impl Table {
         self.core(&["human-numbers"], t::numbers, "numbers in one common unit");
         self.core(&["human-seconds"], t::seconds, "HH:MM:SS");
         self.core(&["progress"], t::bar, "progress bar");
-        self.core(&["if", "elsif", "elseif"], c::choose, "condition");
-        self.core(&["unless", "elsunless", "elseunless"], c::choose_not, "negated condition");
+        self.core(&["if"], c::choose_one, "condition");
+        self.core(&["elsif", "elseif"], c::choose, "condition");
+        self.core(&["unless"], c::choose_one_not, "negated condition");
+        self.core(&["elsunless", "elseunless"], c::choose_not, "negated condition");
         self.core(&["while"], c::repeat_while, "loop as long as");
         self.core(&["until"], c::repeat_until, "loop until");
         self.core(&["for"], c::repeat_for, "counting loop");
@@ -242,7 +245,9 @@ impl Table {
         self.core(&["time", "real-time"], c::time, "seconds since 1970");
         self.core(&["readlink"], c::readlink, "value of a key");
         self.core(&["setlink"], c::setlink, "set a key");
-        self.core(&["wait", "wait-resource", "wait-cluster"], c::wait, "wait for a condition");
+        self.core(&["wait"], c::wait, "wait for a condition");
+        self.core(&["wait-resource"], c::wait_resource, "wait for a state, as the command");
+        self.core(&["wait-cluster"], c::wait_cluster, "wait for signs of life");
     }
 
     #[rustfmt::skip]

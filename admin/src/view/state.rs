@@ -151,6 +151,23 @@ pub fn wait_for(eval: &Eval<'_>, wanted: bool, word: Word, on: bool) -> Text {
     Err(Stop::Unreached)
 }
 
+/// As `wait-resource`: `[is-|has-|todo-]<word>[-on|-off|-1|-0]`.
+pub fn wait_for_condition(eval: &Eval<'_>, condition: &str) -> Result<(), Stop> {
+    let (word, on) = match condition.rsplit_once('-') {
+        Some((word, "on" | "1")) => (word, true),
+        Some((word, "off" | "0")) => (word, false),
+        _ => (condition, true),
+    };
+    let is = word
+        .strip_prefix("is-")
+        .or_else(|| word.strip_prefix("has-"));
+    let name = is.unwrap_or_else(|| word.strip_prefix("todo-").unwrap_or(word));
+    let Some(known) = Word::parse(name) else {
+        return Err(Stop::Fatal(format!("unknown condition '{condition}'")));
+    };
+    wait_for(eval, is.is_none(), known, on).map(drop)
+}
+
 /// `%todo{word}`.
 pub fn todo_by_word(eval: &mut Eval<'_>, args: &[String]) -> Text {
     word_arg(args).map(|word| todo(eval, word))

@@ -48,7 +48,33 @@ fn operand(text: &str) -> Num {
     Num::parse(text.split(',').next().unwrap_or(""))
 }
 
-/// `%+ %- %* %/ %% %<< %>> %& %| %^`, from left to right.
+/// `%<< %>> %& %| %^` on 64 bits, from left to right.
+pub fn bitwise(eval: &mut Eval<'_>, call: &Call, out: &mut String) -> Done {
+    let args = eval.args(call, 0)?;
+    let mut args = args.iter().map(|arg| arg.split(',').next().unwrap_or(""));
+    let first = args.next().map_or(0, Num::bits);
+    let value = args.fold(first, |value, arg| match call.plain_name() {
+        "<<" => shift(value, Num::parse(arg).int()),
+        ">>" => shift(value, Num::parse(arg).int().saturating_neg()),
+        "&" => value & Num::bits(arg),
+        "|" => value | Num::bits(arg),
+        _ => value ^ Num::bits(arg),
+    });
+    out.push_str(&value.to_string());
+    Ok(())
+}
+
+/// To the left; by a negative number to the right.
+fn shift(value: u64, by: i64) -> u64 {
+    let count = u32::try_from(by.unsigned_abs()).unwrap_or(u32::MAX);
+    let shifted = match by < 0 {
+        true => value.checked_shr(count),
+        false => value.checked_shl(count),
+    };
+    shifted.unwrap_or(0)
+}
+
+/// `%+ %- %* %/ %%`, from left to right.
 pub fn arithmetic(eval: &mut Eval<'_>, call: &Call, out: &mut String) -> Done {
     let args = eval.args(call, 0)?;
     let mut numbers = args.iter().map(|arg| operand(arg));
@@ -62,35 +88,19 @@ pub fn arithmetic(eval: &mut Eval<'_>, call: &Call, out: &mut String) -> Done {
 }
 
 fn combine(name: &str, a: Num, b: Num) -> Option<Num> {
-    let bits = |value: u64| i64::try_from(value).map_or(Num::Float(value as f64), Num::Int);
-    let (x, y) = (a.int() as u64, b.int() as u64);
     Some(match name {
         "+" => a.add(b),
         "-" => a.sub(b),
         "*" => a.mul(b),
         "/" => return a.div(b),
-        "%" => return a.rem(b),
-        "<<" => bits(
-            u32::try_from(y)
-                .ok()
-                .and_then(|y| x.checked_shl(y))
-                .unwrap_or(0),
-        ),
-        ">>" => bits(
-            u32::try_from(y)
-                .ok()
-                .and_then(|y| x.checked_shr(y))
-                .unwrap_or(0),
-        ),
-        "&" => bits(x & y),
-        "|" => bits(x | y),
-        _ => bits(x ^ y),
+        _ => return a.rem(b),
     })
 }
 
 /// `%~{a}`: all 64 bits inverted.
 pub fn invert(eval: &mut Eval<'_>, call: &Call, out: &mut String) -> Done {
-    let value = operand(&eval.arg(call, 0)?).int() as u64;
+    let arg = eval.arg(call, 0)?;
+    let value = Num::bits(arg.split(',').next().unwrap_or(""));
     out.push_str(&(!value).to_string());
     Ok(())
 }

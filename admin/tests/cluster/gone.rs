@@ -15,7 +15,7 @@ fn a_dead_host_is_removed_by_another_one_and_nobody_waits_for_it_any_more() {
         said.contains("ATTENTION: acting as if I were host 'gamma'"),
         "{said}"
     );
-    assert!(said.contains("'attach' must be off"), "{said}");
+    assert!(said.contains("has not become stable"), "{said}");
     for command in [
         &["down", "data"][..],
         &["leave-resource", "data"],
