@@ -74,3 +74,29 @@ fn hosts_whose_names_begin_alike_are_not_mixed_up() {
         w.must_be_equal("data", &["icpu-bs60", "icpu-bs6"]).await;
     });
 }
+
+#[test]
+fn a_log_nobody_wrote_to_does_not_part_the_primary_from_a_secondary_that_was_away() {
+    story(1630, async |w| {
+        let app = pair(w, DEVICE_BYTES).await;
+        w.run_for(seconds(10)).await;
+        w.stop("beta").await;
+        w.run_for(seconds(10)).await;
+        app.rest();
+        assert!(w.run_until(minutes(2), |_| app.is_closed()).await);
+        // Each start of the primary begins a log; nobody writes to the first of them.
+        for _ in 0..3 {
+            w.stop("alpha").await;
+            w.start("alpha").await.expect("starts again");
+            assert!(
+                w.run_until(minutes(1), |w| w.shows("alpha", "data")).await,
+                "{}",
+                w.explain("data")
+            );
+        }
+        app.work();
+        w.run_for(seconds(20)).await;
+        w.start("beta").await.expect("starts again");
+        w.must_be_equal("data", &["alpha", "beta"]).await;
+    });
+}

@@ -21,7 +21,8 @@ use std::fmt;
 
 use crate::digest::Digest128;
 use crate::log_name::{LogName, LogPos};
-use crate::name::Host;
+use crate::name::{Host, Resource};
+use crate::path::Path;
 use crate::value::{ReplayPos, VersionLink};
 use crate::view::ResourceView;
 
@@ -117,6 +118,17 @@ impl Lineage {
             primaries,
             replays,
         }
+    }
+
+    /// Could a change of this key make [`Lineage::of`] say something else? Whoever keeps a lineage asks; *yes* is never wrong.
+    pub fn reads(res: &Resource, path: &Path) -> bool {
+        let mine = path.as_str().strip_prefix("resource-");
+        let Some(name) = mine.and_then(|rest| rest.strip_prefix(res.as_str())?.strip_prefix('/'))
+        else {
+            return false;
+        };
+        let lamp = name.starts_with("actual-") && !name.ends_with("/is-primary");
+        !lamp && !name.starts_with("todo-")
     }
 
     /// The members of the resource.

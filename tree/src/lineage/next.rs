@@ -295,9 +295,12 @@ fn way(
     let same = digest.is_zero() || here.is_none_or(|here| here == *digest);
     let passed = held.len > *len || (held.len == *len && !same);
     let there = segment(pred, true);
-    // As if something were in it: whoever has another byte behind the same place is on the other side.
+    // As if something were in it: whoever has another byte behind the same place is on the other side. Not where the primary
+    // itself went on through this log, although nobody wrote to it.
+    let through = theirs.and_then(|theirs| theirs.get(&link.log.seq));
+    let through = through.is_some_and(|segment| segment.log == link.log);
     let beyond = Segment {
-        len: link.len.max(1),
+        len: link.len.max(u64::from(!through)),
         ..segment(&link.as_pred(), false)
     };
     let branch = [&beyond, &there].into_iter().chain(before.newest_first());
