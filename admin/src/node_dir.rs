@@ -202,6 +202,10 @@ impl Daemon for SavedTree {
     fn elapsed(&self) -> std::time::Duration {
         self.daemon.elapsed()
     }
+
+    fn is_saved(&self) -> bool {
+        self.daemon.is_saved()
+    }
 }
 
 impl Node for SavedTree {

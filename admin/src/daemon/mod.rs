@@ -118,6 +118,11 @@ pub trait Daemon {
     /// Time since the command began.
     fn elapsed(&self) -> Duration;
 
+    /// Is this a saved tree, in which nothing changes while a command waits?
+    fn is_saved(&self) -> bool {
+        false
+    }
+
     /// What the daemon knows besides the tree, as a JSON object; nothing when nobody can be asked.
     fn facts(&mut self) -> Result<Option<String>, DaemonError> {
         Ok(None)

@@ -134,6 +134,10 @@ impl Daemon for OfflineDaemon {
         self.elapsed
     }
 
+    fn is_saved(&self) -> bool {
+        true
+    }
+
     fn disk_size(&mut self, path: &str) -> Result<u64, DiskRefusal> {
         self.disks
             .get(path)

@@ -307,15 +307,24 @@ pub fn become_primary(s: &mut Session<'_>, res: &str) -> Step {
 
 /// `primary`: until applications can open the device; then all switches are on.
 pub fn wait_for_device(s: &mut Session<'_>, res: &str) -> Step {
-    if split_brain::find(&s.tree, res).is_some() {
-        s.warn(format!(
-            "SPLIT BRAIN of resource '{res}': not waiting for the device"
-        ));
+    let is_split = split_brain::find(&s.tree, res).is_some();
+    let waits = !s.options.dry_run && !(is_split && s.daemon.is_saved());
+    if is_split {
+        let ending = if waits {
+            "it does not end by itself"
+        } else {
+            "not waiting for the device"
+        };
+        s.warn(format!("SPLIT BRAIN of resource '{res}': {ending}"));
         s.warn("decide which replica is to survive, and use 'invalidate' or 'leave-resource' on the others");
-        return Ok(Progress::Done);
     }
-    if !s.options.dry_run {
+    // Until the own log has begun, the fetch switch says which of two histories is meant: who forces a host and
+    // resumes fetching at once must not take the force away before the daemon has seen it.
+    if waits {
         wait::device_to_come(s, res)?;
+    }
+    if is_split {
+        return Ok(Progress::Done);
     }
     switch::all_on(s, res)
 }

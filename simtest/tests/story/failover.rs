@@ -116,3 +116,37 @@ fn a_primary_that_was_stopped_in_order_follows_whoever_was_forced_meanwhile() {
         });
     }
 }
+
+#[test]
+fn who_is_forced_in_a_split_brain_stays_primary_although_fetching_is_resumed_at_once() {
+    for seed in 76..79 {
+        story(seed, async |w| {
+            let app = pair(w, DEVICE_BYTES).await;
+            w.run_for(seconds(10)).await;
+            w.cut("alpha", "beta");
+            w.run_for(minutes(1)).await;
+            w.must("beta", "marsadm pause-fetch data").await;
+            w.must("beta", "marsadm primary data --force").await;
+            w.must("beta", "marsadm resume-fetch data").await;
+            w.run_for(minutes(1)).await;
+            w.net.heal();
+            app.rest();
+            assert!(w.run_until(minutes(2), |_| app.is_closed()).await);
+            w.run_for(minutes(1)).await;
+            assert!(!w.shows("alpha", "data"), "beta is designated");
+            // Operators change their minds: alpha has what is to survive.
+            w.must("alpha", "marsadm pause-fetch data").await;
+            w.must("alpha", "marsadm primary data --force").await;
+            w.must("alpha", "marsadm resume-fetch data").await;
+            assert!(
+                w.run_until(minutes(1), |w| w.shows("alpha", "data")).await,
+                "{}",
+                w.explain("data")
+            );
+            app.work();
+            w.run_for(seconds(20)).await;
+            w.must("beta", "marsadm invalidate data").await;
+            w.must_be_equal("data", &["alpha", "beta"]).await;
+        });
+    }
+}
