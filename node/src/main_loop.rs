@@ -7,6 +7,7 @@
 //! Manual: main-loop reference, section 4.
 
 mod apply;
+mod chains;
 mod disk;
 mod front;
 mod logger_place;
@@ -28,11 +29,12 @@ use crate::export::{Exports, UsageNow};
 use crate::facts::{ExportFacts, Facts, LocalLog, ResourceFacts, Slot};
 use crate::job::{Ended, FetchProgress, LoggerProgress, ReplayProgress, Site, SyncProgress};
 use crate::keys::KeyService;
-use crate::plan::{FetchWant, LoggerWant, ReplayWant, ResourcePlan, SyncWant, decide};
+use crate::plan::{FetchWant, LoggerWant, ReplayWant, ResourcePlan, SyncWant, decide_one};
 use crate::watch;
 use crate::worker::hand::{Bell, Place};
 use crate::worker::logger::Rest;
 use crate::worker::shelf::LogState;
+use chains::Chains;
 use disk::DiskPlace;
 use front::Front;
 pub use logger_place::Grip;
@@ -41,8 +43,11 @@ use meter::Meter;
 /// How long a source of logs that failed is asked last.
 const AVOID_SOURCE_FOR: Duration = Duration::from_secs(30);
 
-/// Shortest pause between two looks, so that a stream of small changes costs little.
+/// Shortest time asked of the clock.
 const PAUSE_MIN: Duration = Duration::from_millis(1);
+
+/// What happens so soon after a look waits for the next one until then: a burst of small changes is one look.
+const LOOKS_APART: Duration = Duration::from_millis(4);
 
 /// What the loop of one resource needs.
 pub struct Parts {
@@ -103,6 +108,9 @@ pub struct ResourceLoop {
     refused: BTreeMap<(LogName, Host), Duration>,
     meter: Meter,
     shelf_changes: watch::Receiver<u64>,
+    /// When the last look began (monotonic time).
+    looked: Duration,
+    chains: Chains,
 }
 
 impl ResourceLoop {
@@ -122,6 +130,8 @@ impl ResourceLoop {
             avoid: BTreeMap::new(),
             refused: BTreeMap::new(),
             meter: Meter::default(),
+            looked: Duration::ZERO,
+            chains: Chains::default(),
         }
     }
 
@@ -129,12 +139,14 @@ impl ResourceLoop {
     pub async fn run(mut self) {
         loop {
             let facts = self.look();
-            let tree = self.parts.keys.read();
-            let res = self.res().clone();
-            let mut plan = decide(&tree, &facts, self.here(), &self.parts.config, [&res]);
-            if let Some(plan) = plan.resources.remove(&res) {
-                self.apply(plan, &tree).await;
-            }
+            let (tree, generation) = self.parts.keys.read_at();
+            let site = &self.parts.site;
+            let lineage = self
+                .chains
+                .of(&self.parts.keys, &tree, generation, &site.res);
+            let of = (&site.res, lineage);
+            let plan = decide_one(&tree, &facts, &site.here, &self.parts.config, of);
+            self.apply(plan, &tree).await;
             self.tell_idle(&facts);
             self.wait().await;
         }
@@ -180,12 +192,17 @@ impl ResourceLoop {
             Ok(()) = self.parts.host.changed() => {}
             () = clock.sleep(limit) => {}
         }
+        let early = LOOKS_APART.saturating_sub(self.now().saturating_sub(self.looked));
+        if !early.is_zero() {
+            clock.sleep(early).await;
+        }
         while self.tasks.try_join_next().is_some() {}
     }
 
     /// What this host knows besides the tree.
     fn look(&mut self) -> Facts {
         let now = self.now();
+        self.looked = now;
         self.note_ends(now);
         self.shelf_changes.mark_unchanged();
         self.avoid.retain(|_, until| *until > now);

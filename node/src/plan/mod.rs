@@ -189,29 +189,39 @@ pub fn decide<'a>(
     config: &NodeConfig,
     which: impl IntoIterator<Item = &'a Resource>,
 ) -> Plan {
-    let none = ResourceFacts::default();
     let resources = which
         .into_iter()
         .map(|res| {
-            let own = facts.resources.get(res).unwrap_or(&none);
             let lineage = Lineage::of(&ResourceView::new(tree, res));
-            let seen = Seen {
-                tree,
-                res,
-                here,
-                lineage: &lineage,
-            };
-            let ask = Ask {
-                seen,
-                lineage: &lineage,
-                all: facts,
-                own,
-                config,
-            };
-            (res.clone(), decide_resource(&ask))
+            let plan = decide_one(tree, facts, here, config, (res, &lineage));
+            (res.clone(), plan)
         })
         .collect();
     Plan { resources }
+}
+
+/// Decides for one resource; `lineage` is what `tree` says about its logs.
+pub fn decide_one(
+    tree: &Tree,
+    facts: &Facts,
+    here: &Host,
+    config: &NodeConfig,
+    (res, lineage): (&Resource, &Lineage),
+) -> ResourcePlan {
+    let none = ResourceFacts::default();
+    let seen = Seen {
+        tree,
+        res,
+        here,
+        lineage,
+    };
+    decide_resource(&Ask {
+        seen,
+        lineage,
+        all: facts,
+        own: facts.resources.get(res).unwrap_or(&none),
+        config,
+    })
 }
 
 /// Everything one decision looks at.
