@@ -6,6 +6,8 @@
 
 use node::watch;
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::AtomicBool;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -19,6 +21,10 @@ use crate::trace::Trace;
 
 /// Longest pause of a writer between two requests.
 const PAUSE_MAX_MS: u64 = 400;
+/// How often, in thousandths, a writer in a hurry asks for several things without waiting for the answers between them.
+const RUSH_PERMILLE: u64 = 60;
+/// The requests of a rush begin within so many microseconds: some before, some after a batch of the log has begun.
+const RUSH_MAX_US: u64 = 600;
 /// The application reads at most so much at once when it checks the whole device.
 const READ_BYTES_MAX: u64 = 1 << 20;
 
@@ -92,6 +98,7 @@ struct Shared {
     began: tokio::time::Instant,
     state: Mutex<State>,
     working: watch::Sender<bool>,
+    hurried: AtomicBool,
     sessions: Mutex<BTreeMap<String, JoinSet<()>>>,
 }
 
@@ -122,6 +129,7 @@ impl App {
                 began: tokio::time::Instant::now(),
                 state: Mutex::new(state),
                 working: watch::Sender::new(false),
+                hurried: AtomicBool::new(false),
                 sessions: Mutex::default(),
             }),
         }
@@ -130,6 +138,11 @@ impl App {
     /// Begins to write, wherever the device is or will be.
     pub fn work(&self) {
         self.shared.working.send_replace(true);
+    }
+
+    /// From now on its writers do not always wait for one answer before they ask for more.
+    pub fn hurry(&self) {
+        self.shared.hurried.store(true, Relaxed);
     }
 
     /// Ends in order: everything is flushed and the device is closed soon.
@@ -383,13 +396,28 @@ impl Shared {
             if !stays {
                 return Ok(());
             }
-            let done = self.one_request(nr, host, device).await;
+            let rushes = self.hurried.load(Relaxed) && self.chance.chance(RUSH_PERMILLE);
+            let done = match rushes {
+                true => self.rush(nr, host, device).await,
+                false => self.one_request(nr, host, device).await,
+            };
             if let Err(error) = done {
                 self.state().counts.errors += 1;
                 self.note(host, &format!("app: {} answers {error}", self.res));
                 return Err(error);
             }
         }
+    }
+
+    /// Four requests that overlap.
+    async fn rush(&self, nr: usize, host: &str, device: &dyn Device) -> Result<(), DeviceError> {
+        let soon = async || {
+            let late = Duration::from_micros(self.chance.below(RUSH_MAX_US));
+            tokio::time::sleep(late).await;
+            self.one_request(nr, host, device).await
+        };
+        let (a, b, c, d) = tokio::join!(soon(), soon(), soon(), soon());
+        a.and(b).and(c).and(d)
     }
 
     async fn one_request(
@@ -514,6 +542,11 @@ impl Shared {
         let checked = self.state().lines[nr]
             .branch
             .check_read(first as usize, since, &bytes);
+        self.detail(host, || {
+            format!(
+                "{len} units from {first} of history {nr}, {since} changes settled: {checked:?}"
+            )
+        });
         self.state().counts.reads += 1;
         if let Err(error) = checked {
             self.break_promise(host, &format!("{error} (2)"));

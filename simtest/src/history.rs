@@ -172,15 +172,43 @@ impl Branch {
                 (high, early) = (span.end, unit);
             }
         }
-        if low >= high {
-            return Err(Mismatch::Mixture {
+        match self.greatest(image, high.saturating_sub(1)) {
+            Some(len) if low < high && len >= low => Ok(low..len + 1),
+            _ => Err(Mismatch::Mixture {
                 early,
                 high,
                 late,
                 low,
-            });
+            }),
         }
-        Ok(low..high)
+    }
+
+    /// The greatest length up to `len` for which every unit looks as in `image`. Zeroes come again and again, so what each
+    /// unit allows by itself is not an answer.
+    fn greatest(&self, image: &[u8], mut len: u64) -> Option<u64> {
+        loop {
+            let before = len;
+            for (unit, bytes) in image.chunks(UNIT_BYTES as usize).enumerate() {
+                let number = number_of(unit, bytes).unwrap_or(ANYTHING);
+                len = self.last_looked_so(unit, number, len)?;
+            }
+            if len == before {
+                return Some(len);
+            }
+        }
+    }
+
+    /// The greatest length up to `len` for which `unit` holds `number`.
+    fn last_looked_so(&self, unit: usize, number: u64, len: u64) -> Option<u64> {
+        let changes = &self.units[unit];
+        let adopted = changes.first().is_some_and(|(_, first)| *first == ANYTHING);
+        let seen = changes.partition_point(|(at, _)| *at < len);
+        let fits = |nr: &usize| match nr.checked_sub(1).map(|last| changes[last].1) {
+            Some(written) => written == number || written == ANYTHING,
+            None => number == 0 && !adopted,
+        };
+        let nr = (0..=seen).rev().find(fits)?;
+        Some(changes.get(nr).map_or(len, |(next, _)| len.min(*next)))
     }
 
     /// Lengths of the prefix for which `unit` holds `number`. For zeroes the last such stretch that is
@@ -313,6 +341,22 @@ fn number_of(unit: usize, bytes: &[u8]) -> Result<u64, Mismatch> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn zeroes_that_come_again_do_not_make_a_history_longer_than_it_is() {
+        let mut branch = Branch::new(2 * UNIT_BYTES);
+        branch.change(1..2, 7);
+        branch.change(0..1, 8);
+        branch.change(0..1, 0);
+        branch.change(1..2, 9);
+        let image = [fill(0, 1), fill(7, 1)].concat();
+        assert_eq!(branch.check(&image, 0), Ok(3));
+        branch.change(0..1, 10);
+        branch.change(0..1, 0);
+        assert_eq!(branch.check(&image, 0), Ok(3));
+        let mixture = [fill(0, 1), fill(0, 1)].concat();
+        assert_eq!(branch.check(&mixture, 0), Ok(0));
+    }
 
     fn branch() -> Branch {
         let mut branch = Branch::new(4 * UNIT_BYTES);

@@ -173,6 +173,7 @@ async fn begin(w: &mut World, shape: &Shape) -> Result<App, String> {
     let disk = disk.display();
     w.try_must(names[0], &format!("marsadm create-resource {RES} {disk}"))
         .await?;
+    app.hurry();
     app.work();
     for name in &names[1..] {
         w.run_for(Duration::from_millis(w.chance.below(5_000)))

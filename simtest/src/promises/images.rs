@@ -1,16 +1,17 @@
 //! A replica is some past state of the device, never a mixture (invariants 5, 16, 19, 33, 34): what was damaged, foreign or
-//! behind a hole was not applied. Looked at where a host was stopped in order.
+//! behind a hole was not applied. Looked at where a host was stopped, and where it crashed: what its durable keys call clean
+//! is clean, for whoever starts there has nothing else to go by (invariants 13 and 33).
 
 use tree::view::ResourceView;
 use tree::{Resource, Tree};
 
 use crate::world::World;
 
-/// Compares the disk of a host that has just been stopped with all that the application knows.
+/// Compares the disk of a host that has just ended with all that the application knows. `false` when its keys promise nothing.
 ///
 /// # Errors
 /// Why the disk is no state of any history.
-pub fn after_stop(w: &World, name: &str, res: &str, size: u64) -> Result<bool, String> {
+pub fn after_end(w: &World, name: &str, res: &str, size: u64) -> Result<bool, String> {
     let (Some(app), Ok(resource)) = (w.apps.get(res), Resource::new(res)) else {
         return Ok(false);
     };
@@ -41,7 +42,7 @@ pub fn after_stop(w: &World, name: &str, res: &str, size: u64) -> Result<bool, S
     match found {
         Ok(_) => Ok(true),
         Err(why) => Err(format!(
-            "the disk of {name}, stopped at {replay}, is no state of the device (16): {why}"
+            "the disk of {name}, which ended at {replay}, is no state of the device (16): {why}"
         )),
     }
 }

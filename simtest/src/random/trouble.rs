@@ -21,6 +21,8 @@ pub enum Kind {
     CutPower,
     /// The power goes in the middle of some later storage call.
     CutPowerLater,
+    /// One medium of a host hangs, and the power goes while requests pile up behind it.
+    CutPowerInStall,
     /// A host is stopped in order, and started again later.
     StopInOrder,
     /// Two hosts do not hear each other.
@@ -95,6 +97,7 @@ impl Kind {
         Kind::KillProcess,
         Kind::CutPower,
         Kind::CutPowerLater,
+        Kind::CutPowerInStall,
         Kind::StopInOrder,
         Kind::CutPair,
         Kind::CutOneWay,
@@ -169,6 +172,7 @@ pub async fn cause(w: &mut World, shape: &Shape, kind: Kind) {
         Kind::KillProcess
         | Kind::CutPower
         | Kind::CutPowerLater
+        | Kind::CutPowerInStall
         | Kind::StopInOrder
         | Kind::Recover => {
             hosts(w, shape.size, kind, &name).await;
@@ -194,17 +198,28 @@ pub async fn cause(w: &mut World, shape: &Shape, kind: Kind) {
     }
 }
 
-async fn stop_and_look(w: &mut World, size: u64, name: &str) {
-    let ran = w.host(name).node().is_some();
-    w.stop(name).await;
-    match promises::images::after_stop(w, name, RES, size) {
-        Ok(true) if ran => w.count("replicas compared after a stop"),
-        Ok(_) => {}
+/// The disk of a host that has just gone down, by whatever way, is compared with what its keys claim.
+fn look_at_replica(w: &mut World, size: u64, name: &str, how: &str) {
+    match promises::images::after_end(w, name, RES, size) {
+        Ok(true) => w.count(&format!("replicas compared after a {how}")),
+        Ok(false) => {}
         Err(why) => w.break_promise(why),
     }
 }
 
+/// A medium hangs at most so long before the power goes.
+const STALL_BEFORE_CUT: Duration = Duration::from_secs(8);
+
+fn any_medium(w: &World) -> Medium {
+    match w.chance.below(3) {
+        0 => Medium::Log,
+        1 => Medium::Disk,
+        _ => Medium::Tree,
+    }
+}
+
 async fn hosts(w: &mut World, size: u64, kind: Kind, name: &str) {
+    let ran = w.host(name).node().is_some();
     match kind {
         Kind::KillProcess => w.crash(name, Crash::Process),
         Kind::CutPower => w.crash(name, Crash::Power),
@@ -217,8 +232,22 @@ async fn hosts(w: &mut World, size: u64, kind: Kind, name: &str) {
                 .await;
             w.crash(name, Crash::Power);
         }
-        Kind::StopInOrder => stop_and_look(w, size, name).await,
+        Kind::CutPowerInStall => {
+            let medium = any_medium(w);
+            w.note(name, &format!("{medium:?} hangs, then the power goes"));
+            if let Some(exec) = &w.host(name).exec {
+                exec.stall(medium, STALL_BEFORE_CUT);
+            }
+            let pause = w.chance.below(STALL_BEFORE_CUT.as_millis() as u64);
+            w.run_for(Duration::from_millis(pause)).await;
+            w.crash(name, Crash::Power);
+        }
+        Kind::StopInOrder => w.stop(name).await,
         _ => return recover(w).await,
+    }
+    if ran {
+        let in_order = kind == Kind::StopInOrder;
+        look_at_replica(w, size, name, if in_order { "stop" } else { "crash" });
     }
     if w.chance.chance(700) {
         w.run_for(Duration::from_millis(w.chance.below(8_000)))
@@ -269,11 +298,7 @@ fn storage(w: &World, kind: Kind, name: &str) {
     };
     match kind {
         Kind::Stall => {
-            let medium = match w.chance.below(3) {
-                0 => Medium::Log,
-                1 => Medium::Disk,
-                _ => Medium::Tree,
-            };
+            let medium = any_medium(w);
             let pause = Duration::from_millis(w.chance.below(30_000));
             w.note(name, &format!("{medium:?} stalls for {pause:?}"));
             if let Some(exec) = &host.exec {

@@ -2,6 +2,7 @@
 
 mod away;
 mod clocks;
+mod crash_during_sync;
 mod crash_of_primary;
 mod crash_of_secondary;
 mod damage;
@@ -13,7 +14,11 @@ mod first_cluster;
 mod handover;
 mod not_told;
 mod purge;
+mod replaced;
 mod rotation;
+mod rush;
+mod three_ways;
+mod tombstones;
 mod withdrawal;
 mod zombie;
 
@@ -40,6 +45,22 @@ pub async fn pair(w: &mut World, size: u64) -> App {
     w.up_to_date("beta", "data", minutes(5))
         .await
         .expect("up to date");
+    app
+}
+
+/// Three hosts, all up to date, and an application that writes at `alpha`.
+pub async fn trio(w: &mut World, size: u64) -> App {
+    w.cluster(&["alpha", "beta", "gamma"])
+        .await
+        .expect("cluster");
+    w.resource("data", size, &["alpha", "beta", "gamma"]).await;
+    let app = w.app("data", size);
+    app.work();
+    for name in ["beta", "gamma"] {
+        w.up_to_date(name, "data", minutes(5))
+            .await
+            .expect("up to date");
+    }
     app
 }
 

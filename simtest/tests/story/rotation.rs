@@ -6,9 +6,12 @@ use simtest::world::DEVICE_BYTES;
 
 use crate::story::{minutes, pair, seconds, story};
 
+/// A rotation is fewer storage calls than this, with what the application writes meanwhile.
+const CALLS: u64 = 30;
+
 #[test]
 fn a_power_cut_at_any_call_of_a_rotation_loses_nothing() {
-    for calls in (0..40).step_by(6) {
+    for calls in 0..CALLS {
         story(1000 + calls, async |w| {
             let app = pair(w, DEVICE_BYTES).await;
             w.run_for(seconds(5)).await;

@@ -1,0 +1,43 @@
+//! A secondary is away for more than four times as long as deletions are kept for hosts nobody hears of. Keys it knows were
+//! deleted meanwhile. It comes back, follows, and brings nothing back to life (requirement L-A5; lessons C-T2, E11).
+
+use simtest::world::{DEVICE_BYTES, World};
+
+use crate::story::{minutes, seconds, story, trio};
+
+fn note(w: &World, name: &str) -> Option<String> {
+    let tree = w.host(name).node()?.keys().read();
+    tree.text("userspace/note").map(str::to_owned)
+}
+
+#[test]
+fn keys_deleted_during_a_long_outage_stay_deleted_when_the_host_comes_back() {
+    story(2400, async |w| {
+        w.configure(|config| config.keep_tombstones = minutes(10));
+        let app = trio(w, DEVICE_BYTES).await;
+        w.must("alpha", "mars tree set userspace/note old").await;
+        let seen = |w: &World| note(w, "beta").as_deref() == Some("old");
+        assert!(w.run_until(minutes(1), seen).await);
+        w.stop("beta").await;
+        w.run_for(seconds(20)).await;
+        w.must("gamma", "mars tree del userspace/note").await;
+        w.run_for(seconds(20)).await;
+        app.rest();
+        w.run_for(minutes(45)).await;
+        for name in ["alpha", "gamma"] {
+            w.stop(name).await;
+            w.start(name).await.expect("starts again");
+        }
+        app.work();
+        w.run_for(minutes(1)).await;
+        w.start("beta").await.expect("starts again");
+        for _ in 0..60 {
+            w.run_for(seconds(1)).await;
+            for name in ["alpha", "gamma"] {
+                assert_eq!(note(w, name), None, "{name}: the key has come back");
+            }
+        }
+        assert_eq!(note(w, "beta"), None, "beta has heard of the deletion");
+        w.must_be_equal("data", &["alpha", "beta", "gamma"]).await;
+    });
+}
