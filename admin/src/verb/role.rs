@@ -308,7 +308,8 @@ pub fn become_primary(s: &mut Session<'_>, res: &str) -> Step {
 /// `primary`: until applications can open the device; then all switches are on.
 pub fn wait_for_device(s: &mut Session<'_>, res: &str) -> Step {
     let is_split = split_brain::find(&s.tree, res).is_some();
-    let waits = !s.options.dry_run && !(is_split && s.daemon.is_saved());
+    let is_saved = s.daemon.is_saved();
+    let waits = !s.options.dry_run && (!is_split || !is_saved);
     if is_split {
         let ending = if waits {
             "it does not end by itself"
