@@ -28,7 +28,7 @@ const ONLY_IN: &[(&str, &str, &[&str])] = &[
     (
         "admin",
         "node",
-        &["mars.rs", "front.rs", "main.rs", "node_cmd.rs"],
+        &["mars.rs", "front.rs", "main.rs", "node_cmd.rs", "decide.rs"],
     ),
     ("admin", "storage", &["offline.rs"]),
 ];
