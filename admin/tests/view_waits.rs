@@ -1,4 +1,4 @@
-//! `view` against a tree that changes: wait macros look again, and keys set by macros are committed at the end.
+//! `view` against a tree that changes: wait macros look again, keys set by macros are committed at the end. And commands which wait for what is still to come.
 
 use std::time::Duration;
 
@@ -69,4 +69,38 @@ fn a_macro_that_fails_sets_nothing() {
     let (exit, _, _, delta) = run(&[text, "view", "r"]);
     assert!(exit > 0);
     assert_eq!(delta, "");
+}
+
+/// What `join-resource` says on a host which has just come to the cluster; how long it has waited.
+fn join(react: fn(&mut OfflineDaemon)) -> (String, u64) {
+    let tree = "uuid\tx\t1\tl\nips/ip-a\t10.0.0.1\t1\tl\nips/ip-b\t10.0.0.2\t1\tl\n\
+                actual-b/time\t99.000000000\t99\tl\n";
+    let tree = Snapshot::parse(tree, "a", Time::from_secs(100)).expect("a valid tree");
+    let mut saved = OfflineDaemon::new(tree);
+    saved.disks.insert("/dev/x".to_owned(), 1 << 20);
+    let mut daemon = Reacting { saved, react };
+    let mut console = Recorder::default();
+    let words = ["join-resource", "r", "/dev/x"].map(str::to_owned);
+    marsadm::run(&words, "a", &mut daemon, &mut console);
+    (console.0.stderr, daemon.elapsed().as_secs())
+}
+
+fn sign_of_life(saved: &mut OfflineDaemon) {
+    let now = format!("{}.000000000", 100 + saved.elapsed().as_secs());
+    saved.set_from_outside("actual-b/time", &now);
+}
+
+#[test]
+fn a_resource_that_arrives_behind_the_sign_of_life_of_its_host_can_be_joined() {
+    let (said, _) = join(|saved| {
+        sign_of_life(saved);
+        if saved.elapsed() >= Duration::from_secs(3) {
+            saved.set_from_outside("resource-r/size", "1048576");
+        }
+    });
+    // It has been found: the next thing that is missing is its primary.
+    assert!(said.contains("noone is designated as primary"), "{said}");
+    let (said, waited) = join(sign_of_life);
+    assert!(said.contains("resource 'r' does not exist"), "{said}");
+    assert!(waited < 10, "{waited} s");
 }

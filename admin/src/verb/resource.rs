@@ -5,6 +5,8 @@
 //!
 //! Manual: "Creating and Maintaining Resources".
 
+use std::time::Duration;
+
 use crate::chain;
 use crate::check;
 use crate::daemon::Trigger;
@@ -22,6 +24,9 @@ const NO_DIGEST: &str = "00000000000000000000000000000000";
 
 /// Distance of the log numbers of two lives of one resource name.
 const NEXT_LIFE_LOGS: u64 = 100_000;
+
+/// What a peer knows of a resource arrives that soon behind its sign of life.
+const SHOWS_UP_WITHIN: Duration = Duration::from_secs(5);
 
 /// Attempts of `join-resource` before a cluster that keeps changing makes it give up.
 const JOIN_ROUNDS_MAX: u32 = 6;
@@ -291,7 +296,7 @@ pub fn join(s: &mut Session<'_>, res: &str) -> Step {
 
 /// A designated primary with room for its logs, which is not this host; and this host has to be part of the cluster.
 fn primary_to_join(s: &mut Session<'_>, res: &str) -> Result<String, Refusal> {
-    if !s.tree.dir_exists(&format!("resource-{res}")) || s.tree.number(&of(res, "size")).is_none() {
+    if !shows_up(s, res)? {
         return refuse(format!("resource '{res}' does not exist"));
     }
     let host = s.host.clone();
@@ -315,6 +320,20 @@ fn primary_to_join(s: &mut Session<'_>, res: &str) -> Result<String, Refusal> {
         ));
     }
     Ok(primary)
+}
+
+/// Whether the resource is known here, or becomes so soon: a peer's sign of life may be here before all it knows.
+fn shows_up(s: &mut Session<'_>, res: &str) -> Result<bool, Refusal> {
+    let began = s.daemon.elapsed();
+    loop {
+        let is_known = s.tree.dir_exists(&format!("resource-{res}"))
+            && s.tree.number(&of(res, "size")).is_some();
+        let waited = s.daemon.elapsed().saturating_sub(began);
+        if is_known || s.daemon.is_saved() || waited >= SHOWS_UP_WITHIN {
+            return Ok(is_known);
+        }
+        s.pause(SHOWS_UP_WITHIN - waited)?;
+    }
 }
 
 fn disk_is_large_enough(s: &mut Session<'_>, res: &str, disk: u64) -> Result<(), Refusal> {
