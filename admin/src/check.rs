@@ -151,8 +151,8 @@ fn role_is_stable(s: &mut Session<'_>, res: &str) -> Result<(), Refusal> {
     ))
 }
 
-/// What this host reports must have been said after the last change of the designation. Its indicators keep their stamps as long as
-/// they do not change, its heartbeat does not; that of a dead host acted for (`--host=`) does, so there `--force` is needed.
+/// What this host reports must be fresh, and said after the last change of the designation; its heartbeat counts as a report, too. A dead
+/// host acted for (`--host=`) gives none, so there `--force` is needed.
 fn reports_are_settled(s: &Session<'_>, res: &str) -> bool {
     let (host, now, half) = (&s.host, s.tree.now, s.options.window / 2);
     let Some(designated_at) = s.tree.stamp(&of(res, "primary")) else {

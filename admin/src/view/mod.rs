@@ -65,8 +65,8 @@ pub struct Viewed {
     pub output: Output,
     /// Path without `/mars/` and value, in order; empty unless a macro calls `%setlink{}`.
     pub changes: Vec<(String, String)>,
-    /// What was shown of which resource, for programs: `resource`, `header`, `global` or `footer`, `source` of a macro; the resource; its text without the last
-    /// newline.
+    /// What was shown, for programs: which part (`resource`, `header`, `global`, `footer`, or `source` of a macro), of which resource, and
+    /// its text without the last newline.
     pub parts: Vec<(&'static str, Option<String>, String)>,
     /// A macro waits for something which is not so yet: evaluate again with a newer snapshot, or report this result.
     pub unreached: bool,
