@@ -13,8 +13,9 @@
 use std::io;
 
 use bytes::{Bytes, BytesMut};
-use serde::Serialize;
+use rmp_serde::decode;
 use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
 /// Bytes in front of every frame: the two lengths.
@@ -77,17 +78,17 @@ pub fn to_head<T: Serialize>(value: &T) -> Result<Bytes, FrameError> {
 /// # Errors
 /// [`FrameError::Garbled`] when the bytes are not such a value.
 pub fn from_head<T: DeserializeOwned>(head: &[u8]) -> Result<T, FrameError> {
-    let mut left = head;
-    let mut reader = rmp_serde::Deserializer::new(&mut left);
+    let mut reader = rmp_serde::Deserializer::from_read_ref(head);
     reader.set_max_depth(NESTING_MAX);
     let value = T::deserialize(&mut reader).map_err(|e| FrameError::Garbled(e.to_string()))?;
-    if !left.is_empty() {
-        return Err(FrameError::Garbled(format!(
-            "{} bytes behind the end",
-            left.len()
-        )));
+    // What reads from the bytes themselves, without copying each text first, does not tell how many are left. So something
+    // small is asked for: only where nothing is left, not even its first byte is there.
+    match bool::deserialize(&mut reader) {
+        Err(decode::Error::InvalidMarkerRead(e)) if e.kind() == io::ErrorKind::UnexpectedEof => {
+            Ok(value)
+        }
+        _ => Err(FrameError::Garbled("more bytes behind the end".to_owned())),
     }
-    Ok(value)
 }
 
 /// Our deepest message has seven levels; a hostile one must not use up the stack.
@@ -231,4 +232,24 @@ where
     }
     to.flush().await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_is_used_up_by_its_value_or_refused() {
+        let head = to_head(&vec!["a", "b"]).expect("can be written");
+        let read: Vec<String> = from_head(&head).expect("can be read");
+        assert_eq!(read, ["a", "b"]);
+        for behind in 0..=u16::MAX {
+            let [first, second] = behind.to_be_bytes();
+            for behind in [&[first][..], &[first, second]] {
+                let longer = [&head[..], behind].concat();
+                assert!(from_head::<Vec<String>>(&longer).is_err(), "{behind:x?}");
+            }
+        }
+        assert!(from_head::<Vec<String>>(&head[..head.len() - 1]).is_err());
+    }
 }
