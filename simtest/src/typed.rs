@@ -10,9 +10,10 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 use admin::console::Recorder;
+use admin::daemon::socket::{understood_tree, unexpected};
 use admin::daemon::{Change, Daemon, DaemonError, Trigger};
 use admin::disk::DiskRefusal;
-use admin::snapshot::{Item, Kind, Snapshot, TOMBSTONE, Time};
+use admin::snapshot::{Snapshot, TOMBSTONE, Time};
 use admin::tree_cli;
 use node::node::Hub;
 use node::ports::{BoxFuture, Clock};
@@ -182,46 +183,16 @@ impl SimDaemon {
     }
 }
 
-fn unexpected(answer: &Answer) -> DaemonError {
-    DaemonError::Refused(format!("unexpected answer {answer:?}"))
-}
-
-fn item(entry: &control::EntryText) -> Item {
-    Item {
-        value: entry.value.clone().unwrap_or_else(|| TOMBSTONE.to_owned()),
-        sec: entry.sec,
-        nsec: entry.nsec,
-        kind: match entry.kind {
-            'f' => Kind::File,
-            'r' => Kind::Remote,
-            _ => Kind::Key,
-        },
-    }
-}
-
 impl Daemon for SimDaemon {
     fn snapshot(&mut self) -> Result<Snapshot, DaemonError> {
         match self.request(Request::Snapshot {
             prefixes: Vec::new(),
             resources: None,
-            as_lines: false,
+            as_lines: true,
         })? {
-            Answer::Snapshot(s) => {
-                self.generation = s.generation;
-                Ok(Snapshot {
-                    host: s.host,
-                    now: Time {
-                        sec: s.now_sec,
-                        nsec: s.now_nsec,
-                    },
-                    entries: Arc::new(
-                        s.entries
-                            .iter()
-                            .map(|e| (e.path.clone(), item(e)))
-                            .collect(),
-                    ),
-                    daemon_runs: true,
-                })
+            Answer::Snapshot(answer) => {
+                self.generation = answer.generation;
+                understood_tree(answer)
             }
             other => Err(unexpected(&other)),
         }

@@ -156,7 +156,10 @@ impl SocketDaemon {
 }
 
 /// A snapshot as the command lines work with it, from lines or from entries.
-fn understood_tree(answer: control::Snapshot) -> Result<Snapshot, DaemonError> {
+///
+/// # Errors
+/// [`DaemonError::Refused`] when the lines are not those of a tree file.
+pub fn understood_tree(answer: control::Snapshot) -> Result<Snapshot, DaemonError> {
     let now = Time {
         sec: answer.now_sec,
         nsec: answer.now_nsec,
