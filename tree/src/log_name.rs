@@ -118,7 +118,7 @@ impl FromStr for LogPos {
     type Err = LogNameError;
     fn from_str(text: &str) -> Result<Self, LogNameError> {
         let parse = || {
-            let (log, offset) = text.split_once('@')?;
+            let (log, offset) = cut(text, b'@')?;
             Some(parse_name(log)?.at(parse_number(offset)?))
         };
         parse().ok_or_else(|| LogNameError::Position {
@@ -128,7 +128,7 @@ impl FromStr for LogPos {
 }
 
 fn parse_name(text: &str) -> Option<LogName> {
-    let (digits, creator) = text.strip_prefix("log-")?.split_once('-')?;
+    let (digits, creator) = cut(text.strip_prefix("log-")?, b'-')?;
     let seq = parse_seq(digits)?;
     let creator = Host::new(creator).ok()?;
     Some(LogName { seq, creator })
@@ -138,19 +138,31 @@ fn parse_name(text: &str) -> Option<LogName> {
 /// One number has one text, so two different keys never name the same log. At most [`SEQ_MAX`].
 pub(crate) fn parse_seq(digits: &str) -> Option<u64> {
     let canonical = digits.len() == 9 || (digits.len() > 9 && !digits.starts_with('0'));
-    if !canonical || !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    digits.parse().ok().filter(|seq| *seq <= SEQ_MAX)
+    let seq = decimal(digits).filter(|_| canonical);
+    seq.filter(|seq| *seq <= SEQ_MAX)
 }
 
 /// A plain decimal number without sign and without superfluous zeros.
 pub(crate) fn parse_number(digits: &str) -> Option<u64> {
     let canonical = digits == "0" || !digits.starts_with('0');
-    if !canonical || !digits.bytes().all(|b| b.is_ascii_digit()) {
-        return None;
-    }
-    digits.parse().ok()
+    decimal(digits).filter(|_| canonical && !digits.is_empty())
+}
+
+/// The number that these digits are; 0 without any.
+fn decimal(digits: &str) -> Option<u64> {
+    digits.bytes().try_fold(0u64, |number, byte| {
+        let digit = byte.wrapping_sub(b'0');
+        let more = number.checked_mul(10)?.checked_add(u64::from(digit))?;
+        (digit < 10).then_some(more)
+    })
+}
+
+/// Like [`str::split_once`], for the short parts of names and positions: what finds a character fast in a long text
+/// takes longer than they are long.
+pub(crate) fn cut(text: &str, at: u8) -> Option<(&str, &str)> {
+    debug_assert!(at.is_ascii(), "a text is not cut inside a character");
+    let place = text.bytes().position(|byte| byte == at)?;
+    Some((&text[..place], &text[place + 1..]))
 }
 
 #[cfg(test)]
@@ -197,6 +209,17 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn numbers_are_read_as_the_standard_library_does(text in "(0|[0-9]{1,21}|[+-]?[0-9]{0,3}|1844674407370955[0-9]{4})") {
+            let plain = text.parse::<u64>().ok().filter(|number| number.to_string() == text);
+            prop_assert_eq!(parse_number(&text), plain);
+        }
+
+        #[test]
+        fn a_text_is_cut_where_the_standard_library_splits_it(text in "[a\u{e4}-]{0,6}") {
+            prop_assert_eq!(cut(&text, b'-'), text.split_once('-'));
+        }
+
         #[test]
         fn names_and_positions_survive_their_text(seq in 0..=SEQ_MAX, host in "[a-zA-Z0-9_][-a-zA-Z0-9_]{0,20}", offset: u64) {
             let at = LogName { seq, creator: Host::new(&host).expect("valid") }.at(offset);

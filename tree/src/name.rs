@@ -132,18 +132,19 @@ fn check(text: &str, what: &'static str) -> Result<(), NameError> {
             bytes: text.len(),
         });
     }
-    for (at, found) in text.char_indices() {
-        let fits = found.is_ascii_alphanumeric() || found == '_' || (found == '-' && at > 0);
-        if !fits {
-            return Err(NameError::Character {
-                what,
-                name: text.to_owned(),
-                found,
-                at,
-            });
-        }
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    let mut bytes = text.bytes().enumerate();
+    let bad = bytes.find(|(at, byte)| !fits(*byte) && (*byte != b'-' || *at == 0));
+    // Before it stand ASCII characters only.
+    match bad.and_then(|(at, _)| Some((at, text[at..].chars().next()?))) {
+        None => Ok(()),
+        Some((at, found)) => Err(NameError::Character {
+            what,
+            name: text.to_owned(),
+            found,
+            at,
+        }),
     }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -160,17 +160,18 @@ pub(crate) fn check(text: &str) -> Result<(), PathError> {
     if text.len() > PATH_BYTES_MAX {
         return Err(PathError::TooLong { bytes: text.len() });
     }
-    if let Some((at, found)) = text.char_indices().find(|(_, c)| c.is_control()) {
+    if let Some((at, found)) = first_control(text) {
         let path = text.to_owned();
         return Err(PathError::Control { path, found, at });
     }
-    text.split('/').try_for_each(|name| match name {
-        "" => Err(PathError::EmptyComponent {
+    let mut components = text.as_bytes().split(|byte| *byte == b'/');
+    components.try_for_each(|name| match name {
+        b"" => Err(PathError::EmptyComponent {
             path: text.to_owned(),
         }),
-        "." | ".." => Err(PathError::Dots {
+        b"." | b".." => Err(PathError::Dots {
             path: text.to_owned(),
-            found: name.to_owned(),
+            found: String::from_utf8_lossy(name).into_owned(),
         }),
         name if name.len() > COMPONENT_BYTES_MAX => Err(PathError::ComponentTooLong {
             path: text.to_owned(),
@@ -178,6 +179,15 @@ pub(crate) fn check(text: &str) -> Result<(), PathError> {
         }),
         _ => Ok(()),
     })
+}
+
+/// The first control character and its byte offset. Characters are looked at only where there are others than ASCII.
+fn first_control(text: &str) -> Option<(usize, char)> {
+    if text.is_ascii() {
+        let at = text.bytes().position(|byte| byte.is_ascii_control())?;
+        return Some((at, char::from(text.as_bytes()[at])));
+    }
+    text.char_indices().find(|(_, c)| c.is_control())
 }
 
 #[cfg(test)]
@@ -200,6 +210,7 @@ mod tests {
         check_refused("resource-data/../uuid", "\"..\"");
         check_refused("./uuid", "\".\"");
         check_refused("uuid\n", "'\\n' at byte 4");
+        check_refused("\u{e4}\u{80}", "'\\u{80}' at byte 2");
         check_refused(&"x".repeat(256), "256 bytes");
         check_refused(&"ab/".repeat(400), "1200 bytes");
     }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use crate::digest::Digest128;
-use crate::log_name::{LogName, LogPos, parse_number};
+use crate::log_name::{LogName, LogPos, cut, parse_number};
 use crate::value::ValueError;
 
 /// How far a member's disk has come: everything of `log` below `offset` is on it, and of the `dirty` bytes behind
@@ -41,13 +41,12 @@ impl FromStr for ReplayPos {
     type Err = ValueError;
     fn from_str(text: &str) -> Result<Self, ValueError> {
         let parse = || {
-            let mut parts = text.split(',');
-            let log = parts.next()?.parse().ok()?;
-            let offset = parse_number(parts.next()?)?;
-            let dirty = parse_number(parts.next()?)?;
+            let (log, rest) = cut(text, b',')?;
+            let (offset, dirty) = cut(rest, b',')?;
+            let (offset, dirty) = (parse_number(offset)?, parse_number(dirty)?);
             offset.checked_add(dirty)?;
-            let end = parts.next().is_none();
-            end.then_some(ReplayPos { log, offset, dirty })
+            let log = log.parse().ok()?;
+            Some(ReplayPos { log, offset, dirty })
         };
         parse().ok_or_else(|| {
             ValueError::new(text, "a replay position like log-000000001-alpha,4096,0")
@@ -96,7 +95,7 @@ impl FromStr for VersionLink {
     type Err = ValueError;
     fn from_str(text: &str) -> Result<Self, ValueError> {
         let parse = || {
-            let (own, before) = text.split_once(':')?;
+            let (own, before) = cut(text, b':')?;
             let (digest, log, len) = parse_link(own)?;
             let pred = match before {
                 "" => None,
@@ -117,12 +116,9 @@ impl FromStr for VersionLink {
 }
 
 fn parse_link(text: &str) -> Option<(Digest128, LogName, u64)> {
-    let mut parts = text.split(',');
-    let digest = parts.next()?.parse().ok()?;
-    let log = parts.next()?.parse().ok()?;
-    let len = parse_number(parts.next()?)?;
-    let end = parts.next().is_none();
-    end.then_some((digest, log, len))
+    let (digest, rest) = cut(text, b',')?;
+    let (log, len) = cut(rest, b',')?;
+    Some((digest.parse().ok()?, log.parse().ok()?, parse_number(len)?))
 }
 
 #[cfg(test)]
