@@ -11,7 +11,7 @@ use std::str::FromStr;
 
 use crate::key::{self, Switch};
 use crate::keys::Key;
-use crate::log_name::{LogName, parse_seq};
+use crate::log_name::{LogName, cut, parse_seq};
 use crate::name::{Host, Resource};
 use crate::path::Path;
 use crate::stamp::ns_from_text;
@@ -406,8 +406,8 @@ fn log_of(res: &Resource, path: &Path) -> Option<LogName> {
 }
 
 /// Number and host of a version link, by what stands behind `version-`.
-fn version_of(tail: &str) -> Option<(u64, Host)> {
-    let (seq, host) = tail.split_once('-')?;
+pub(crate) fn version_of(tail: &str) -> Option<(u64, Host)> {
+    let (seq, host) = cut(tail, b'-')?;
     Some((parse_seq(seq)?, Host::new(host).ok()?))
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use proptest::prelude::*;
 use tree::view::ResourceView;
-use tree::{Entry, Host, Issue, Key, LogName, Path, Resource, Stamp, Tree, Value};
+use tree::{Entry, Host, Issue, Key, Lineage, LogName, Path, Resource, Stamp, Tree, Value};
 
 fn tree(keys: &[String], text: &str) -> Tree {
     let mut tree = Tree::new();
@@ -66,5 +66,58 @@ proptest! {
             versions: view.versions().into_keys().collect(),
         };
         prop_assert_eq!(found, by_the_table(&tree));
+    }
+}
+
+/// A value some key of a resource may have; `None` deletes it.
+fn values() -> impl Strategy<Value = Option<String>> {
+    let log = "log-00000000[1-3]-[ab]";
+    let link = (log, "[01]", 0u64..3).prop_map(|(log, digit, len)| {
+        let digest = digit.repeat(32);
+        format!("{digest},{log},{len}:")
+    });
+    let chained = (link.clone(), link.clone())
+        .prop_map(|(own, pred)| format!("{own}{}", pred.trim_end_matches(':')));
+    let replay = (log, 0u64..3).prop_map(|(log, at)| format!("{log},{at},0"));
+    prop_oneof![
+        2 => Just(None),
+        2 => link.prop_map(Some),
+        3 => chained.prop_map(Some),
+        3 => replay.prop_map(Some),
+        2 => "[01]|[abc]|\\(none\\)|garbage".prop_map(Some),
+    ]
+}
+
+fn changes() -> impl Strategy<Value = Vec<(String, Option<String>)>> {
+    let key = "resource-(x|x|x|xy)/(primary|(data|replay|device)-[abc]|version-00000000[1-3]-[ab]|log-00000000[1-3]-[ab]|actual-[ab]/is-primary|replay-.|version-1-a|todo-a/sync)";
+    prop::collection::vec((key, values()), 1..6)
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(512))]
+
+    #[test]
+    fn a_lineage_renewed_by_the_changed_keys_is_the_one_read_anew(
+        rounds in prop::collection::vec(changes(), 1..8)
+    ) {
+        let (writer, res) = (Host::new("a").expect("valid"), Resource::new("x").expect("valid"));
+        let mut tree = Tree::new();
+        let mut lineage = Lineage::default();
+        let mut nr = 0;
+        for round in rounds {
+            let mut changed = Vec::new();
+            for (key, text) in round {
+                let Ok(path) = Path::new(&key) else { continue };
+                nr += 1;
+                let value = text.map_or(Value::Tombstone, |text| Value::text(&text).expect("valid"));
+                let stamp = Stamp::new(nr, &writer);
+                let issue = Issue { nr, writer: writer.clone() };
+                tree.merge(path.clone(), Entry { value, stamp, issue, lazy: false });
+                changed.push(path);
+            }
+            let view = ResourceView::new(&tree, &res);
+            lineage.renew(&view, &changed);
+            prop_assert_eq!(&lineage, &Lineage::of(&view));
+        }
     }
 }

@@ -1,4 +1,4 @@
-//! What the tree says about the logs of one resource, read anew only when one of the keys it comes from has changed.
+//! What the tree says about the logs of one resource, read again only as far as keys have changed.
 
 use tree::lineage::Lineage;
 use tree::view::ResourceView;
@@ -23,12 +23,10 @@ impl Chains {
         generation: u64,
         res: &Resource,
     ) -> &Lineage {
-        let is_current = match self.read_at.map(|last| keys.changed_since(last)) {
-            Some(Changed::Paths(paths)) => !paths.iter().any(|path| Lineage::reads(res, path)),
-            Some(Changed::Everything) | None => false,
-        };
-        if !is_current {
-            self.lineage = Lineage::of(&ResourceView::new(tree, res));
+        let view = ResourceView::new(tree, res);
+        match self.read_at.map(|last| keys.changed_since(last)) {
+            Some(Changed::Paths(paths)) => self.lineage.renew(&view, &paths),
+            Some(Changed::Everything) | None => self.lineage = Lineage::of(&view),
         }
         self.read_at = Some(generation);
         &self.lineage

@@ -6,7 +6,7 @@
 //!
 //! Manual: "Deletion of old Transaction Logs"; marsadm reference 8.2; invariant 25.
 
-use tree::{Host, LogName, Path, VersionLink, key};
+use tree::{Host, LogName, Path, key};
 
 use super::cursor::{Cursor, Next};
 use super::{Ask, Reason, Want, emergency};
@@ -25,9 +25,15 @@ pub fn logs_to_drop(ask: &Ask<'_>, cursor: Option<&Cursor>) -> Vec<LogName> {
     let free = |log: &&LogName| !busy.contains(log) && !is_needed(cursor, log);
     let held = ask.own.logs.keys().filter(free);
     let given_up = given_up(ask, cursor);
-    held.filter(|log| ask.seen.log_deleted(log) || is_forgotten(ask, log) || Some(*log) == given_up)
+    held.filter(|log| is_gone(ask, log) || Some(*log) == given_up)
         .cloned()
         .collect()
+}
+
+/// The key of this log was deleted, and perhaps even the trace of that.
+fn is_gone(ask: &Ask<'_>, log: &LogName) -> bool {
+    let lives = ask.lineage.logs().contains_key(log);
+    !lives && (ask.seen.log_deleted(log) || is_forgotten(ask, log))
 }
 
 /// The oldest log which a secondary keeps for others only, when space is low: one in each round, so that no more go
@@ -82,9 +88,11 @@ pub fn begun_for_nothing(ask: &Ask<'_>, cursor: Option<&Cursor>) -> Vec<KeyChang
     };
     let (seen, at) = (&ask.seen, &cursor.at.log);
     let own = LogName::new(at.seq, seen.here);
-    let is_empty =
-        seen.log_len(&own) == Some(0) && ask.own.logs.get(&own).is_none_or(|local| local.len == 0);
-    let abandoned = *at != own && is_empty && !ask.logs_written().contains(&&own);
+    let is_empty = || {
+        let local = ask.own.logs.get(&own);
+        seen.log_len(&own) == Some(0) && local.is_none_or(|local| local.len == 0)
+    };
+    let abandoned = *at != own && is_empty() && !ask.logs_written().contains(&&own);
     let path = key::log(seen.res, &own);
     abandoned.then_some((path, None)).into_iter().collect()
 }
@@ -114,18 +122,11 @@ pub fn keys(ask: &Ask<'_>, cursor: Option<&Cursor>) -> Vec<KeyChange> {
 
 /// Version links are kept for one log more than the logs themselves: the chain hangs on them.
 fn old_links(ask: &Ask<'_>, lowest: u64) -> Vec<KeyChange> {
-    let prefix = key::version_prefix(ask.seen.res);
-    let mut gone = Vec::new();
-    for (path, text) in ask.seen.tree.texts(&prefix) {
-        let Ok(link) = text.parse::<VersionLink>() else {
-            continue;
-        };
-        if link.log.seq + 1 >= lowest || !is_old(ask, path) {
-            continue;
-        }
-        gone.push((path.clone(), None));
-    }
-    gone
+    let links = ask.lineage.version_links();
+    let below = links.filter(|(_, _, link)| link.log.seq + 1 < lowest);
+    let paths = below.map(|(seq, host, _)| key::version(ask.seen.res, seq, host));
+    let old = paths.filter(|path| is_old(ask, path));
+    old.map(|path| (path, None)).collect()
 }
 
 /// Was the key last written longer ago than logs are kept?

@@ -41,7 +41,7 @@ impl<'a> Seen<'a> {
 
     /// The designated primary; `None` for `(none)`, a missing or a malformed key.
     pub fn designated_primary(&self) -> Option<Host> {
-        self.resource().designated_primary()
+        self.lineage.designated().cloned()
     }
 
     /// Has `host` a disk for the resource?

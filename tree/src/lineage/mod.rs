@@ -7,11 +7,13 @@
 //!
 //! Nothing is ever resolved here, and *unknown* is a legal answer: all-zero digests and missing links prove nothing. A log
 //! nobody has written to is no history either, unless the designated primary has just begun it.
-//! Which log comes next for a replica is decided in `next.rs`, which logs nobody needs in `rules.rs`.
+//! How the tree is read stands in `read.rs`; which log comes next for a replica is decided in `next.rs`, which logs nobody
+//! needs in `rules.rs`.
 //!
 //! Manual: "Split Brain Situations", "Growing Up To Date". Invariants 22 to 25 of the data path.
 
 mod next;
+mod read;
 mod rules;
 
 pub use next::{Held, Next};
@@ -21,14 +23,13 @@ use std::fmt;
 
 use crate::digest::Digest128;
 use crate::log_name::{LogName, LogPos};
-use crate::name::{Host, Resource};
-use crate::path::Path;
+use crate::name::Host;
 use crate::value::{ReplayPos, VersionLink};
-use crate::view::ResourceView;
 
 /// All that the tree says about the logs of one resource.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Lineage {
+    designated: Option<Host>,
     pub(crate) versions: BTreeMap<u64, BTreeMap<Host, VersionLink>>,
     pub(crate) replays: BTreeMap<Host, Option<ReplayPos>>,
     pub(crate) logs: BTreeMap<LogName, u64>,
@@ -101,34 +102,9 @@ pub struct SplitBrain {
 }
 
 impl Lineage {
-    /// Reads what the tree says about a resource.
-    pub fn of(res: &ResourceView<'_>) -> Lineage {
-        let mut versions: BTreeMap<u64, BTreeMap<Host, VersionLink>> = BTreeMap::new();
-        for ((seq, host), link) in res.version_links() {
-            versions.entry(seq).or_default().insert(host, link);
-        }
-        let replays = res.replays();
-        let mut primaries: BTreeSet<Host> = replays.keys().cloned().collect();
-        primaries.append(&mut res.with_device());
-        primaries.retain(|host| res.is_actual_primary(host));
-        Lineage {
-            histories: histories(&versions, res.designated_primary().as_ref()),
-            versions,
-            logs: res.logs(),
-            primaries,
-            replays,
-        }
-    }
-
-    /// Could a change of this key make [`Lineage::of`] say something else? Whoever keeps a lineage asks; *yes* is never wrong.
-    pub fn reads(res: &Resource, path: &Path) -> bool {
-        let mine = path.as_str().strip_prefix("resource-");
-        let Some(name) = mine.and_then(|rest| rest.strip_prefix(res.as_str())?.strip_prefix('/'))
-        else {
-            return false;
-        };
-        let lamp = name.starts_with("actual-") && !name.ends_with("/is-primary");
-        !lamp && !name.starts_with("todo-")
+    /// Who should write; `None` when nobody should, or nobody knows.
+    pub fn designated(&self) -> Option<&Host> {
+        self.designated.as_ref()
     }
 
     /// The members of the resource.
@@ -154,6 +130,14 @@ impl Lineage {
     /// All version links that can be read, by number of the log.
     pub fn links(&self) -> impl Iterator<Item = &VersionLink> {
         self.versions.values().flat_map(BTreeMap::values)
+    }
+
+    /// The same with the number and the host which their keys name, in this order.
+    pub fn version_links(&self) -> impl Iterator<Item = (u64, &Host, &VersionLink)> {
+        self.versions.iter().flat_map(|(seq, links)| {
+            let links = links.iter();
+            links.map(|(host, link)| (*seq, host, link))
+        })
     }
 
     /// All logs that exist somewhere, with the length their creators published.
@@ -239,34 +223,6 @@ fn segment((digest, log, len): &(Digest128, LogName, u64), closed: bool) -> Segm
         digest: (!digest.is_zero()).then_some(*digest),
         closed,
     }
-}
-
-fn histories(
-    versions: &BTreeMap<u64, BTreeMap<Host, VersionLink>>,
-    designated: Option<&Host>,
-) -> BTreeMap<Host, History> {
-    let mut all: BTreeMap<Host, History> = BTreeMap::new();
-    let links = |(seq, links)| std::iter::repeat(seq).zip(links);
-    for (seq, (owner, link)) in versions.iter().flat_map(links) {
-        let history = all.entry(owner.clone()).or_default();
-        if link.log.seq == *seq {
-            history.insert(*seq, segment(&link.as_pred(), false));
-        }
-        // What a log continues from is final, whatever the older link says: that one may be lazy.
-        if let Some(pred) = &link.pred {
-            history.insert(pred.1.seq, segment(pred, true));
-        }
-    }
-    for history in all.values_mut() {
-        let newest = history.values().next_back();
-        let begun = newest.is_some_and(|last| {
-            last.len == 0 && !last.closed && Some(&last.log.creator) != designated
-        });
-        if begun && history.len() > 1 {
-            history.pop_last();
-        }
-    }
-    all
 }
 
 /// Compares a history, newest log first, with another one, from their newest common log backwards.
