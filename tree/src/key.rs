@@ -105,13 +105,18 @@ pub fn of_host(key: Key, host: &Host) -> Path {
     key.path(&[host.as_str()])
 }
 
-/// `actual-<host>/<name>`, for names which a program composes; prefer [`of_host`].
+/// `actual-<host>/<name>`; for a name known when the program is written. Prefer [`of_host`].
 ///
-/// # Errors
-/// [`PathError`] when `name` cannot be a component.
-pub fn host_actual(host: &Host, name: &str) -> Result<Path, PathError> {
-    component(name)?;
-    Ok(Key::HostActual.path(&[host.as_str(), name]))
+/// # Panics
+/// When `name` is no component of a path.
+pub fn host_actual(host: &Host, name: &'static str) -> Path {
+    assert!(component(name).is_ok(), "{name:?} cannot be an indicator");
+    Key::HostActual.path(&[host.as_str(), name])
+}
+
+/// `actual-<host>/`: the prefix of all that a host says about itself.
+pub fn host_actual_folder(host: &Host) -> String {
+    format!("actual-{host}/")
 }
 
 /// `actual-<host>/msg-needed-connection-with-<peer>`
@@ -224,13 +229,9 @@ pub fn actual(res: &Resource, host: &Host, name: &'static str) -> Path {
     Key::ResActual.path(&[res.as_str(), host.as_str(), name])
 }
 
-/// `resource-<res>/actual-<host>/msg-<name>`
-///
-/// # Panics
-/// When `name` is no component of a path.
-pub fn message(res: &Resource, host: &Host, name: &'static str) -> Path {
-    assert!(component(name).is_ok(), "{name:?} cannot be a message");
-    Key::Message.path(&[res.as_str(), host.as_str(), name])
+/// `resource-<res>/actual-<host>/`: the prefix of all that a member says about itself.
+pub fn actual_folder(res: &Resource, host: &Host) -> String {
+    format!("resource-{res}/actual-{host}/")
 }
 
 /// `resource-<res>/`: the prefix of all keys of a resource.
@@ -255,4 +256,32 @@ fn component(name: &str) -> Result<(), PathError> {
         return Err(PathError::Slash { name });
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_path_of_a_key_begins_with_the_prefix_it_is_looked_for_with() {
+        let host = Host::new("alpha").expect("valid name");
+        let res = Resource::new("data").expect("valid name");
+        let below = |path: Path, prefix: String| {
+            let rest = path.as_str().strip_prefix(&prefix);
+            rest.map(str::to_owned)
+        };
+        let name = Some("x-y".to_owned());
+        assert_eq!(
+            below(actual(&res, &host, "x-y"), actual_folder(&res, &host)),
+            name
+        );
+        assert_eq!(
+            below(host_actual(&host, "x-y"), host_actual_folder(&host)),
+            name
+        );
+        assert!(below(version(&res, 7, &host), version_prefix(&res)).is_some());
+        let log_name = LogName::new(7, &host);
+        assert!(below(log(&res, &log_name), log_prefix(&res)).is_some());
+        assert!(below(primary(&res), resource_prefix(&res)).is_some());
+    }
 }

@@ -8,7 +8,7 @@
 
 use std::time::Duration;
 
-use tree::{Host, Path, Tree, key};
+use tree::{Entry, Host, Path, Tree, key};
 
 use super::cursor::{self, Cursor};
 use super::{Ask, Reason, ResourcePlan, emergency, housekeeping};
@@ -38,25 +38,51 @@ const FEATURES: &str = "4,5,0x00040000";
 /// The digest in use, as a flag.
 const USED_DIGEST: &str = "0x00040000";
 
-/// Collects what differs from the tree.
+/// Collects what differs from the keys of one folder. They are read at once: to look for each of them in the tree takes
+/// many times as long.
 struct Differences<'a> {
-    tree: &'a Tree,
+    /// The path of the key with this name.
+    path: &'a dyn Fn(&'static str) -> Path,
+    /// What the folder holds, by name.
+    held: Vec<(&'a str, &'a Entry)>,
     changes: Vec<KeyChange>,
 }
 
-impl Differences<'_> {
-    fn set(&mut self, path: Path, text: impl Into<String>) {
-        let text = text.into();
-        if self.tree.text(path.as_str()) != Some(text.as_str()) {
-            self.changes.push((path, Some(text)));
+impl<'a> Differences<'a> {
+    fn new(tree: &'a Tree, folder: &'a str, path: &'a dyn Fn(&'static str) -> Path) -> Self {
+        let held = tree.range(folder);
+        let held = held.map(|(path, entry)| (&path.as_str()[folder.len()..], entry));
+        Differences {
+            path,
+            held: held.collect(),
+            changes: Vec::new(),
+        }
+    }
+
+    fn entry(&self, name: &str) -> Option<&'a Entry> {
+        let place = self.held.binary_search_by(|(held, _)| (*held).cmp(name));
+        place.ok().map(|place| self.held[place].1)
+    }
+
+    fn text(&self, name: &str) -> Option<&'a str> {
+        self.entry(name)?.text()
+    }
+
+    fn set(&mut self, name: &'static str, text: impl AsRef<str> + Into<String>) {
+        if self.text(name) != Some(text.as_ref()) {
+            self.put(name, text);
         }
     }
 
     /// A figure nobody needs to see while it is zero.
-    fn set_unless_zero(&mut self, path: Path, number: i64) {
-        if number != 0 || self.tree.text(path.as_str()).is_some() {
-            self.set(path, number.to_string());
+    fn set_unless_zero(&mut self, name: &'static str, number: i64) {
+        if number != 0 || self.text(name).is_some() {
+            self.set(name, number.to_string());
         }
+    }
+
+    fn put(&mut self, name: &'static str, text: impl Into<String>) {
+        self.changes.push(((self.path)(name), Some(text.into())));
     }
 }
 
@@ -66,10 +92,9 @@ pub fn indicators(ask: &Ask<'_>, plan: &ResourcePlan, cursor: Option<&Cursor>) -
     if !seen.is_member(seen.here) {
         return Vec::new();
     }
-    let mut out = Differences {
-        tree: seen.tree,
-        changes: Vec::new(),
-    };
+    let folder = key::actual_folder(seen.res, seen.here);
+    let path = |name| key::actual(seen.res, seen.here, name);
+    let mut out = Differences::new(seen.tree, &folder, &path);
     lamps(ask, plan, &mut out);
     figures(ask, cursor, &mut out);
     messages(ask, plan, cursor, &mut out);
@@ -81,52 +106,52 @@ fn flag(on: bool) -> &'static str {
 }
 
 fn lamps(ask: &Ask<'_>, plan: &ResourcePlan, out: &mut Differences<'_>) {
-    let (res, here, own) = (ask.seen.res, ask.seen.here, ask.own);
-    let at = |name| key::actual(res, here, name);
+    let own = ask.own;
     let open = own.export.is_some_and(|export| !export.closing);
-    out.set(at("is-attached"), flag(own.disk_bytes.is_some()));
-    out.set(at("is-replaying"), flag(own.replayer.is_busy()));
-    out.set(at("is-copying"), flag(own.fetcher.is_busy()));
-    out.set(at("is-syncing"), flag(own.syncer.is_busy()));
-    out.set(at("if-on"), flag(open));
+    out.set("is-attached", flag(own.disk_bytes.is_some()));
+    out.set("is-replaying", flag(own.replayer.is_busy()));
+    out.set("is-copying", flag(own.fetcher.is_busy()));
+    out.set("is-syncing", flag(own.syncer.is_busy()));
+    out.set("if-on", flag(open));
     let ceased = matches!(plan.logger.reason(), Some(Reason::Ceased(_)));
     let scarce = emergency::must_cease(ask).is_some();
-    out.set(at("has-emergency"), flag(scarce || ceased));
+    out.set("has-emergency", flag(scarce || ceased));
     let broken = ceased || emergency::is_broken(ask);
-    out.set(at("is-emergency"), flag(broken));
+    out.set("is-emergency", flag(broken));
     let primary = flag(housekeeping::is_primary(ask, &plan.logger));
-    let path = at("is-primary");
-    let stale = ask.seen.tree.get(&path).is_none_or(|entry| {
+    let stale = out.entry("is-primary").is_none_or(|entry| {
         entry.stamp.ns.saturating_add(ROLE_REFRESH_NS) <= ask.all.now_ns
             || entry.text() != Some(primary)
     });
     if stale {
-        out.changes.push((path, Some(primary.to_owned())));
+        out.put("is-primary", primary);
     }
     let writes = housekeeping::is_primary(ask, &plan.logger);
     let known = ask.seen.designation().filter(|_| !writes);
-    out.set(at("knows-primary"), known.unwrap_or_else(|| "0".to_owned()));
+    out.set("knows-primary", known.unwrap_or_else(|| "0".to_owned()));
 }
 
 fn figures(ask: &Ask<'_>, cursor: Option<&Cursor>, out: &mut Differences<'_>) {
-    let (res, here, own) = (ask.seen.res, ask.seen.here, ask.own);
-    let at = |name| key::actual(res, here, name);
+    let own = ask.own;
     let opens = own.export.map_or(0, |export| export.opens);
-    out.set(at("open-count"), opens.to_string());
+    out.set("open-count", opens.to_string());
     let failing = failing_disk(ask.own).is_some();
     let at_worker = if failing { CODE_IO } else { 0 };
     let disk_error = own.disk_error.as_ref().map_or(at_worker, |(code, _)| *code);
-    out.set(at("disk-error"), disk_error.to_string());
-    out.set(at("replay-code"), replay_code(ask, cursor).to_string());
+    out.set("disk-error", disk_error.to_string());
+    out.set("replay-code", replay_code(ask, cursor).to_string());
     for (name, number) in rates(own) {
-        out.set_unless_zero(at(name), number);
+        out.set_unless_zero(name, number);
     }
     if own.device.moved_ns > 0 {
         let moved = tree::ns_to_text(own.device.moved_ns);
-        out.set(at("if-completion-stamp"), moved);
+        out.set("if-completion-stamp", moved);
     }
     if let Some(bytes) = own.disk_bytes {
-        out.set(key::actsize(res, here), bytes.to_string());
+        let (path, text) = (key::actsize(ask.seen.res, ask.seen.here), bytes.to_string());
+        if ask.seen.tree.text(path.as_str()) != Some(text.as_str()) {
+            out.changes.push((path, Some(text)));
+        }
     }
 }
 
@@ -197,7 +222,7 @@ fn messages(
     say(
         ask,
         out,
-        "err-splitbrain-detected",
+        "msg-err-splitbrain-detected",
         split_brain(ask, cursor),
     );
     let hole = plan
@@ -207,7 +232,7 @@ fn messages(
     say(
         ask,
         out,
-        "err-log-not-contiguous",
+        "msg-err-log-not-contiguous",
         hole.map(ToString::to_string),
     );
     let damage = match (ask.own.replayer.last(), plan.replayer.reason()) {
@@ -215,31 +240,36 @@ fn messages(
         (_, Some(reason @ Reason::Damaged(_))) => Some(reason.to_string()),
         _ => None,
     };
-    say(ask, out, "err-replay-stop", damage);
+    say(ask, out, "msg-err-replay-stop", damage);
     let ceased = plan
         .logger
         .reason()
         .filter(|r| matches!(r, Reason::Ceased(_)));
-    say(ask, out, "err-emergency", ceased.map(ToString::to_string));
+    say(
+        ask,
+        out,
+        "msg-err-emergency",
+        ceased.map(ToString::to_string),
+    );
     let level = ask.all.space.level;
     let low = (level >= 1).then(|| Reason::SpaceLow(level).to_string());
-    say(ask, out, "wrn-space-low", low);
+    say(ask, out, "msg-wrn-space-low", low);
     let logger = ask.own.logger.progress();
     let of_logger = |what: fn(&LoggerProgress) -> &Option<String>| {
         logger.and_then(|progress| what(progress).clone())
     };
-    say(ask, out, "err-disk", failing_disk(ask.own));
+    say(ask, out, "msg-err-disk", failing_disk(ask.own));
     let lost_log = match ask.own.logger.last() {
         Some(Ended::LogFailed(error)) => Some(error.clone()),
         _ => of_logger(|p| &p.log_error),
     };
-    say(ask, out, "err-log", lost_log);
+    say(ask, out, "msg-err-log", lost_log);
     // A step of a rotation that does not become durable must be seen (requirement L-A5).
-    say(ask, out, "err-keys", of_logger(|p| &p.keys_error));
+    say(ask, out, "msg-err-keys", of_logger(|p| &p.keys_error));
     let rotating = logger.and_then(|progress| progress.rotating.as_ref());
     let stalled = rotating.filter(|(_, since)| *since + ROTATION_STALLED_AFTER <= ask.all.mono);
     let stalled = stalled.map(|(log, _)| format!("rotation into {log} does not become durable"));
-    say(ask, out, "wrn-rotation-stalled", stalled);
+    say(ask, out, "msg-wrn-rotation-stalled", stalled);
 }
 
 /// What every member can see from the version links, whether it is concerned itself or not.
@@ -258,21 +288,15 @@ fn split_brain(ask: &Ask<'_>, cursor: Option<&Cursor>) -> Option<String> {
 
 /// Sets one message, keeping the stamps of its first occurrence.
 fn say(ask: &Ask<'_>, out: &mut Differences<'_>, name: &'static str, text: Option<String>) {
-    let path = key::message(ask.seen.res, ask.seen.here, name);
-    let now = ask.all.now_ns;
-    message(out, path, now, text);
-}
-
-fn message(out: &mut Differences<'_>, path: Path, now_ns: u64, text: Option<String>) {
-    let shown = out.tree.text(path.as_str());
+    let shown = out.text(name);
     match text {
-        None if shown.is_some_and(|old| old != "OK") => out.set(path, "OK"),
+        None if shown.is_some_and(|old| old != "OK") => out.set(name, "OK"),
         None => {}
         Some(text) => {
             let same = shown.and_then(|old| old.splitn(3, ' ').nth(2)) == Some(text.as_str());
             if !same {
-                let stamp = tree::ns_to_text(now_ns);
-                out.set(path, format!("{stamp} {stamp} {text}"));
+                let stamp = tree::ns_to_text(ask.all.now_ns);
+                out.set(name, format!("{stamp} {stamp} {text}"));
             }
         }
     }
@@ -280,15 +304,10 @@ fn message(out: &mut Differences<'_>, path: Path, now_ns: u64, text: Option<Stri
 
 /// The indicators of the host itself that have to be written. The heartbeat is not among them.
 pub fn of_host(tree: &Tree, facts: &Facts, here: &Host) -> Vec<KeyChange> {
-    let mut out = Differences {
-        tree,
-        changes: Vec::new(),
-    };
-    let mut set = |name: &str, text: String| {
-        if let Ok(path) = key::host_actual(here, name) {
-            out.set(path, text);
-        }
-    };
+    let folder = key::host_actual_folder(here);
+    let path = |name| key::host_actual(here, name);
+    let mut out = Differences::new(tree, &folder, &path);
+    let mut set = |name, text: String| out.set(name, text);
     const GIB: u64 = 1 << 30;
     set("alive", flag(!facts.stopping).to_owned());
     set("tree", TREE_VERSION.to_owned());
