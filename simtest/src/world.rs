@@ -1,6 +1,6 @@
 //! Several simulated hosts, the network between them, and what operators and applications do there.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -43,6 +43,8 @@ pub struct World {
     counts: BTreeMap<String, u64>,
     /// Every command that was typed, with its host.
     typed: RefCell<Vec<(String, String)>>,
+    /// One of them forced a host to be primary.
+    forced: Cell<bool>,
     /// Promises broken that no application knows of.
     broken: Vec<String>,
     /// Hosts that have lost all they knew, or were told to forget some of it, and how often.
@@ -89,6 +91,7 @@ impl World {
             typing: BTreeMap::new(),
             counts: BTreeMap::new(),
             typed: RefCell::default(),
+            forced: Cell::default(),
             broken: Vec::new(),
             forgot: BTreeMap::new(),
             far_ahead: BTreeSet::new(),
@@ -268,6 +271,7 @@ impl World {
     fn note_typed(&self, name: &str, command: &str) {
         if let Some(host) = forced(name, command) {
             self.apps.values().for_each(|app| app.note_forced(host));
+            self.forced.set(true);
         }
         let typed = (name.to_owned(), command.to_owned());
         self.typed.borrow_mut().push(typed);
@@ -282,10 +286,7 @@ impl World {
 
     /// Was a host forced to be primary?
     pub fn was_forced(&self) -> bool {
-        let typed = self.typed.borrow();
-        typed
-            .iter()
-            .any(|(name, command)| forced(name, command).is_some())
+        self.forced.get()
     }
 
     /// Is the device of `res` offered at a host?
