@@ -8,6 +8,8 @@
 //!   stamped anew, with the time of now.
 //! * Everything else it wrote meanwhile, wishes of operators above all, may have been overtaken at the others. It is kept with
 //!   the oldest stamp there is, so that whatever anybody else has wins.
+//! * Both go on behind every stamp this host has really used: the clock lease remembers it, even where all entries that
+//!   bore such a stamp have been overwritten meanwhile.
 //! * The host counts nothing as seen, so that what the others have really comes.
 //!
 //! Entries of others in the future are a sign that the clock here is behind: then nothing is changed.
@@ -15,6 +17,7 @@
 //! Lessons E10; the original rewrites the stamps of all keys, whoever wrote them.
 
 use crate::keys::{Key, Writer};
+use crate::lease::Lease;
 use crate::name::Host;
 use crate::path::Path;
 use crate::stamp::{Issue, SECOND_NS, Stamp};
@@ -28,8 +31,8 @@ const OLDEST_NS: u64 = SECOND_NS;
 pub struct Forgotten {
     /// The entries that change.
     pub changed: Vec<(Path, Entry)>,
-    /// The greatest reading used: the new clock lease, in nanoseconds since the epoch.
-    pub lease_ns: u64,
+    /// The new clock lease: the greatest reading used.
+    pub lease: Lease,
 }
 
 /// The clock here seems to be behind, not ahead.
@@ -47,7 +50,7 @@ pub struct ClockBehind {
     pub ahead_ns: u64,
 }
 
-/// What `me` has to change when its clock, which shows `wall_ns` now, is right and its `entries` or its `lease_ns` are more
+/// What `me` has to change when its clock, which shows `wall_ns` now, is right and its `entries` or its `lease` are more
 /// than `max_future_ns` ahead of it. Nothing changes when they are not.
 ///
 /// # Errors
@@ -55,7 +58,7 @@ pub struct ClockBehind {
 pub fn forget(
     me: &Host,
     entries: &[(Path, Entry)],
-    lease_ns: u64,
+    lease: &Lease,
     wall_ns: u64,
     max_future_ns: u64,
 ) -> Result<Option<Forgotten>, ClockBehind> {
@@ -75,12 +78,12 @@ pub fn forget(
     }
     let sane = entries.iter().flat_map(|(_, entry)| times(entry));
     let newest = sane.filter(|ns| *ns <= limit).max().unwrap_or(0);
-    let mut next = newest.max(wall_ns);
+    let mut next = newest.max(wall_ns).max(lease.within(limit));
     let mut ahead: Vec<&(Path, Entry)> = entries
         .iter()
         .filter(|(_, entry)| is_ahead(entry))
         .collect();
-    if ahead.is_empty() && lease_ns <= limit {
+    if ahead.is_empty() && lease.upto_ns() <= limit {
         return Ok(None);
     }
     // What was issued first is issued first again.
@@ -110,7 +113,7 @@ pub fn forget(
     }
     Ok(Some(Forgotten {
         changed,
-        lease_ns: next,
+        lease: Lease::new(next),
     }))
 }
 
@@ -152,7 +155,7 @@ mod tests {
     }
 
     fn check(entries: &[(Path, Entry)], lease: u64) -> Result<Option<Forgotten>, ClockBehind> {
-        forget(&host("beta"), entries, lease, NOW, HOUR)
+        forget(&host("beta"), entries, &Lease::new(lease), NOW, HOUR)
     }
 
     #[test]
@@ -191,7 +194,20 @@ mod tests {
                 ("userspace/note".to_owned(), OLDEST_NS, 5),
             ]
         );
-        assert_eq!(forgotten.lease_ns, now + 5);
+        assert_eq!(forgotten.lease, Lease::new(now + 5));
+    }
+
+    #[test]
+    fn what_was_used_before_the_future_and_overwritten_there_is_not_used_again() {
+        let entries = [entry("resource-r/replay-beta", "beta", CENTURIES)];
+        let used = NOW + HOUR / 2;
+        let lease = Lease::new(used).raised(CENTURIES, HOUR);
+        let forgotten = forget(&host("beta"), &entries, &lease, NOW, HOUR)
+            .expect("no mistake")
+            .expect("something");
+        let (_, entry) = &forgotten.changed[0];
+        assert_eq!((entry.stamp.ns, entry.issue.nr), (used + 1, used + 1));
+        assert_eq!(forgotten.lease, Lease::new(used + 1));
     }
 
     #[test]
@@ -223,8 +239,8 @@ mod tests {
             .expect("no mistake")
             .expect("the lease");
         assert_eq!(
-            (lease_only.changed.len(), lease_only.lease_ns),
-            (0, NOW + HOUR)
+            (lease_only.changed.len(), lease_only.lease),
+            (0, Lease::new(NOW + HOUR))
         );
     }
 }

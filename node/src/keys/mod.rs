@@ -21,14 +21,14 @@ use tokio::sync::{mpsc, oneshot};
 use tree::future::Forgotten;
 use tree::knowledge::{Applied, Knowledge, MustReplace, Saved};
 use tree::{
-    Delta, Entry, Host, LamportClock, Path, Push, PushItem, Replacement, Stamp, Summary, Tree,
-    Value,
+    Delta, Entry, Host, LamportClock, Lease, Path, Push, PushItem, Replacement, Stamp, Summary,
+    Tree, Value,
 };
 
 use crate::ports::{BoxFuture, KeyChange, Keys, KeysError, Lane, Ports, blocking};
 use crate::watch;
 use recent::Recent;
-use writer::{Task, Work};
+use writer::{Leases, Task, Work};
 
 /// Fresh changes kept for pushing; a peer further behind gets an exchange instead.
 const PUSHES_KEPT_MAX: usize = 8192;
@@ -136,7 +136,7 @@ impl KeyService {
         let (knowledge, lease, storage) = blocking(&*ports.exec, &Lane::Tree, load)
             .await
             .ok_or(OpenError::Stopping)??;
-        let mut clock = LamportClock::restored(lease).with_max_future(future.max_ns);
+        let mut clock = LamportClock::restored(lease.upto_ns()).with_max_future(future.max_ns);
         for (_, entry) in knowledge.tree().iter() {
             clock.observe(entry.stamp.ns.max(entry.issue.nr));
         }
@@ -157,7 +157,7 @@ impl KeyService {
             generation: watch::Sender::new(1),
             pushed: watch::Sender::new(0),
         });
-        let task = Task::new(&service, storage);
+        let task = Task::new(&service, storage, Leases::new(lease, future));
         Ok((service, Box::pin(task.run(work))))
     }
 
@@ -374,7 +374,7 @@ fn load(
     mut storage: Storage,
     future: Future,
     wall_ns: u64,
-) -> Result<(Knowledge, u64, Storage), OpenError> {
+) -> Result<(Knowledge, Lease, Storage), OpenError> {
     let lease = load_lease(fs, &storage.lease)?;
     let saved = match storage::read_small(fs, &storage.horizons).map_err(at(&storage.horizons))? {
         // An unreadable copy counts as none: everything is then asked for once more.
@@ -384,19 +384,20 @@ fn load(
     let entries = storage.store.load().map_err(store_failed)?;
     if future.forget
         && let Some(forgotten) =
-            tree::future::forget(here, &entries, lease, wall_ns, future.max_ns)?
+            tree::future::forget(here, &entries, &lease, wall_ns, future.max_ns)?
     {
-        let lease = forgotten.lease_ns;
+        let lease = forgotten.lease.clone();
         let entries = forget(fs, &mut storage, entries, forgotten)?;
-        return Ok((Knowledge::after_loss(here, entries, lease), lease, storage));
+        let knowledge = Knowledge::after_loss(here, entries, lease.upto_ns());
+        return Ok((knowledge, lease, storage));
     }
-    warn_of_future(lease, wall_ns, future);
+    warn_of_future(lease.upto_ns(), wall_ns, future);
     let knowledge = match storage.store.must_resync() {
         Some(why) => {
             tracing::error!(%why, "keys were lost; a peer has to give them back");
-            Knowledge::after_loss(here, entries, lease)
+            Knowledge::after_loss(here, entries, lease.upto_ns())
         }
-        None => Knowledge::restored(here, entries, saved, lease),
+        None => Knowledge::restored(here, entries, saved, lease.upto_ns()),
     };
     Ok((knowledge, lease, storage))
 }
@@ -419,7 +420,7 @@ fn forget(
     let nothing = nothing.map_err(|error| OpenError::Store(error.to_string()))?;
     storage::write_small(fs, &storage.horizons, &nothing).map_err(at(&storage.horizons))?;
     storage.store.commit(&changes).map_err(store_failed)?;
-    let lease = forgotten.lease_ns.to_string();
+    let lease = forgotten.lease.to_string();
     storage::write_small(fs, &storage.lease, lease.as_bytes()).map_err(at(&storage.lease))?;
     Ok(entries.into_iter().chain(forgotten.changed).collect())
 }
@@ -445,13 +446,13 @@ fn at(path: &std::path::Path) -> impl FnOnce(std::io::Error) -> OpenError {
     move |source| OpenError::File { path, source }
 }
 
-fn load_lease(fs: &dyn storage::Fs, path: &std::path::Path) -> Result<u64, OpenError> {
+fn load_lease(fs: &dyn storage::Fs, path: &std::path::Path) -> Result<Lease, OpenError> {
     let bytes = storage::read_small(fs, path).map_err(at(path))?;
     let Some(bytes) = bytes else {
-        return Ok(0);
+        return Ok(Lease::default());
     };
     let text = String::from_utf8_lossy(&bytes);
-    text.trim().parse().map_err(|_| OpenError::Lease {
+    text.parse().map_err(|_| OpenError::Lease {
         path: path.to_owned(),
         found: text.into_owned(),
     })

@@ -16,7 +16,7 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tree::keys::may_be_lazy;
 use tree::knowledge::{Applied, Sifted};
-use tree::{Delta, Entry, Issue, Path, Push, Replacement, Stamp, Value};
+use tree::{Delta, Entry, Issue, Lease, Path, Push, Replacement, Stamp, Value};
 
 use super::{KeyService, Shared, Storage};
 use crate::ports::{KeysError, Ports};
@@ -81,6 +81,21 @@ enum Prepared {
 /// What is to be stored: the newest entry of each path, or that it is forgotten.
 type ToStore = BTreeMap<Path, Option<Entry>>;
 
+/// The clock lease on the medium, and by how much more it has to be for a leap.
+pub(super) struct Leases {
+    stored: Lease,
+    leap_ns: u64,
+}
+
+impl Leases {
+    pub(super) fn new(stored: Lease, future: super::Future) -> Leases {
+        Leases {
+            stored,
+            leap_ns: future.max_ns,
+        }
+    }
+}
+
 pub(super) struct Task {
     ports: Ports,
     shared: Arc<Mutex<Shared>>,
@@ -89,6 +104,7 @@ pub(super) struct Task {
     store: Store,
     reserve: Arc<storage::Reserve>,
     lease: PathBuf,
+    leases: Leases,
     horizons: PathBuf,
     /// Visible but not yet stored, and since when (monotonic time).
     unsaved: ToStore,
@@ -105,7 +121,7 @@ pub(super) struct Task {
 }
 
 impl Task {
-    pub(super) fn new(service: &KeyService, storage: Storage) -> Task {
+    pub(super) fn new(service: &KeyService, storage: Storage, leases: Leases) -> Task {
         Task {
             ports: service.ports.clone(),
             shared: service.shared.clone(),
@@ -114,6 +130,7 @@ impl Task {
             store: Arc::new(Mutex::new(storage.store)),
             reserve: storage.reserve,
             lease: storage.lease,
+            leases,
             horizons: storage.horizons,
             unsaved: ToStore::new(),
             doubtful: BTreeSet::new(),

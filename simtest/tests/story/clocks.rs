@@ -96,6 +96,30 @@ fn a_host_whose_clock_was_centuries_ahead_is_told_to_forget_that() {
     });
 }
 
+#[test]
+fn what_a_host_says_after_it_forgot_the_future_is_newer_than_all_it_said_before() {
+    story(1430, async |w| {
+        pair(w, DEVICE_BYTES).await;
+        // As far ahead as may be; then alpha hears beta, but gives it no hint at how far its stamps have come.
+        w.host("beta").clock.set_skew_ns(50 * 60_000_000_000);
+        w.run_for(seconds(20)).await;
+        let (alpha, beta) = (w.host("alpha").name.clone(), w.host("beta").name.clone());
+        w.net.cut_one_way(&alpha, &beta);
+        w.run_for(seconds(5)).await;
+        w.cut("alpha", "beta");
+        w.host("beta").clock.set_skew_ns(CENTURIES_NS);
+        w.run_for(minutes(2)).await;
+        w.stop("beta").await;
+        w.host("beta").clock.set_skew_ns(0);
+        w.forget_future("beta", true);
+        w.start("beta").await.expect("starts again");
+        w.net.heal();
+        w.run_for(seconds(60)).await;
+        assert!(hears_beta(w).await, "alpha hears beta again");
+        w.must_be_equal("data", &["alpha", "beta"]).await;
+    });
+}
+
 /// Does alpha hear new signs of life of beta?
 async fn hears_beta(w: &World) -> bool {
     let beat = |w: &World| {

@@ -170,8 +170,11 @@ impl Task {
     }
 
     pub(super) async fn store_lease(&mut self, upto: u64) -> Result<(), KeysError> {
-        self.write_small(self.lease.clone(), format!("{upto}\n").into_bytes())
+        let leases = &self.leases;
+        let lease = leases.stored.raised(upto, leases.leap_ns);
+        self.write_small(self.lease.clone(), lease.to_string().into_bytes())
             .await?;
+        self.leases.stored = lease;
         self.shared.lock().clock.lease_stored(upto);
         Ok(())
     }
