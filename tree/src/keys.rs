@@ -190,7 +190,7 @@ key_table! {
     IsReplaying         "resource-<res>/actual-<host>/is-replaying"   OwnHost            Switch       Lazy       "is <host> replaying?"
     IsSyncing           "resource-<res>/actual-<host>/is-syncing"     OwnHost            Switch       Lazy       "is <host> syncing?"
     IsPrimary           "resource-<res>/actual-<host>/is-primary"     OwnHost            Switch       Durable    "actual primary: does <host> offer the device?"
-    KnowsPrimary        "resource-<res>/actual-<host>/knows-primary"  OwnHost            Text         Durable    "the designation under which <host> does not write: its stamp and writer; 0 while it writes"
+    KnowsPrimary        "resource-<res>/actual-<host>/knows-primary"  OwnHost            Text         Durable    "the designation under which <host> does not write: its stamp, its writer, and who is designated; 0 while it writes"
     HasEmergency        "resource-<res>/actual-<host>/has-emergency"  OwnHost            Switch       Durable    "is there too little space for logs?"
     IsEmergency         "resource-<res>/actual-<host>/is-emergency"   OwnHost            Switch       Durable    "has logging ceased?"
     IfOn                "resource-<res>/actual-<host>/if-on"          OwnHostOrOperator  Switch       Lazy       "is the device usable?"

@@ -23,6 +23,7 @@ pub mod report;
 pub mod role;
 pub mod seen;
 pub mod syncer;
+pub mod word;
 
 use std::collections::BTreeMap;
 

@@ -62,19 +62,21 @@ pub enum Reason {
         want: u64,
     },
     /// The host that had the role has not given it back.
-    #[error("{host} is still actual primary{}", if *.reachable { "" } else { " as far as known; it cannot be reached (pause-fetch and primary --force take over without it)" })]
+    #[error("{host} is still actual primary{}", unless(*.reachable))]
     OtherPrimary {
         /// That host.
         host: Host,
         /// Whether it can be asked.
         reachable: bool,
     },
-    /// A host that can be reached has not said that it knows of the designation and does not write: it may just have
-    /// begun to, under the one before.
-    #[error("{host} does not know yet who is designated")]
+    /// A host has not said that it knows of the designation and does not write: it may just have begun to, or may yet
+    /// begin to, under the one before.
+    #[error("{host} has not yet said that it knows who is designated{}", unless(*.reachable))]
     NotToldYet {
         /// That host.
         host: Host,
+        /// Whether it can be asked.
+        reachable: bool,
     },
     /// The own version link and that of the log's creator disagree.
     #[error("{log} ends at {here} here, but its creator says {there}")]
@@ -149,6 +151,16 @@ pub enum Reason {
     /// There is nothing to export.
     #[error("not yet primary: {0}")]
     NotYetPrimary(Box<Reason>),
+}
+
+/// What to do about a host that cannot be asked.
+fn unless(reachable: bool) -> &'static str {
+    match reachable {
+        true => "",
+        false => {
+            " as far as known; it cannot be reached (pause-fetch and primary --force take over without it)"
+        }
+    }
 }
 
 fn place(at: Option<&LogPos>) -> String {

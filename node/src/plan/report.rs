@@ -11,7 +11,7 @@ use std::time::Duration;
 use tree::{Entry, Host, Path, Tree, key};
 
 use super::cursor::{self, Cursor};
-use super::{Ask, Reason, ResourcePlan, emergency, housekeeping};
+use super::{Ask, Reason, ResourcePlan, emergency, housekeeping, word};
 use crate::facts::{Facts, ResourceFacts, Slot};
 use crate::job::{Ended, LoggerProgress};
 use crate::ports::KeyChange;
@@ -127,8 +127,7 @@ fn lamps(ask: &Ask<'_>, plan: &ResourcePlan, out: &mut Differences<'_>) {
         out.put("is-primary", primary);
     }
     let writes = housekeeping::is_primary(ask, &plan.logger);
-    let known = ask.seen.designation().filter(|_| !writes);
-    out.set("knows-primary", known.unwrap_or_else(|| "0".to_owned()));
+    out.set("knows-primary", word::own(ask, writes));
 }
 
 fn figures(ask: &Ask<'_>, cursor: Option<&Cursor>, out: &mut Differences<'_>) {

@@ -8,11 +8,11 @@
 //!
 //! Manual: "Switching Primary / Secondary Roles"; main-loop reference 4.7, 4.11.2, 4.17.
 
-use tree::LogName;
 use tree::key::Switch;
+use tree::{Host, LogName};
 
 use super::cursor::{self, Cursor, Next};
-use super::{Ask, LoggerWant, Reason, emergency};
+use super::{Ask, LoggerWant, Reason, emergency, word};
 
 /// The part this host plays for a resource.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -233,19 +233,26 @@ fn others_have_released(ask: &Ask<'_>, cursor: &Cursor) -> Result<(), Reason> {
         }
         cursor::equals_creator(seen, cursor)?;
     }
-    everybody_knows(ask)
+    everybody_knows(ask, creator)
 }
 
 /// What a host said about its role may be older than what it does: it may have begun under the designation before. So
-/// everybody who can be asked has said that it knows the one in force, and does not write.
-fn everybody_knows(ask: &Ask<'_>) -> Result<(), Reason> {
+/// everybody who can be asked has said that it knows the one in force, and does not write. So has, whether it can be
+/// asked or not, whoever wrote last: a host that was stopped in order begins again as soon as it starts. And so has whoever
+/// this host has left the turn to.
+fn everybody_knows(ask: &Ask<'_>, last_writer: &Host) -> Result<(), Reason> {
     let seen = &ask.seen;
+    let is_reachable = |host: &Host| ask.all.connected.contains(host);
+    let left_to = word::binding(ask);
     let asked = seen.members().filter(|host| {
-        let other = *host != seen.here;
-        other && ask.all.connected.contains(*host)
+        let must = *host == last_writer || left_to.as_ref() == Some(*host);
+        *host != seen.here && (must || is_reachable(host))
     });
     match asked.into_iter().find(|host| !seen.knows_primary(host)) {
-        Some(host) => Err(Reason::NotToldYet { host: host.clone() }),
+        Some(host) => Err(Reason::NotToldYet {
+            host: host.clone(),
+            reachable: is_reachable(host),
+        }),
         None => Ok(()),
     }
 }

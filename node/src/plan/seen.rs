@@ -78,7 +78,9 @@ impl<'a> Seen<'a> {
     /// The designation in force, as [`Key::KnowsPrimary`] names it; `None` when there never was one.
     pub fn designation(&self) -> Option<String> {
         let entry = self.tree.get(&key::primary(self.res))?;
-        Some(format!("{},{}", entry.stamp, entry.stamp.writer))
+        let name = self.designated_primary();
+        let name = name.as_ref().map_or("(none)", Host::as_str);
+        Some(format!("{},{},{name}", entry.stamp, entry.stamp.writer))
     }
 
     /// Has `host` said that it does not write and knows who is designated now?

@@ -146,7 +146,12 @@ impl Stage {
             ["told", names @ ..] => {
                 let primary = self.tree.entry("resource-data/primary");
                 let primary = primary.expect("a designation");
-                let known = format!("{},{}", primary.stamp, primary.stamp.writer);
+                let known = format!(
+                    "{},{},{}",
+                    primary.stamp,
+                    primary.stamp.writer,
+                    primary.text().unwrap_or("(none)")
+                );
                 for name in names {
                     self.set(&format!("actual-{name}/knows-primary"), Some(&known));
                 }

@@ -13,6 +13,7 @@ mod failover;
 mod first_cluster;
 mod handover;
 mod not_told;
+mod old_primary_away;
 mod purge;
 mod replaced;
 mod rotation;
