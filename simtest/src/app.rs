@@ -25,6 +25,10 @@ const PAUSE_MAX_MS: u64 = 400;
 const RUSH_PERMILLE: u64 = 60;
 /// The requests of a rush begin within so many microseconds: some before, some after a batch of the log has begun.
 const RUSH_MAX_US: u64 = 600;
+/// No request of a writer is longer than so many units.
+const REQUEST_UNITS_MAX: u64 = 128;
+/// The same in bytes.
+pub const REQUEST_BYTES_MAX: u64 = REQUEST_UNITS_MAX * UNIT_BYTES;
 /// The application reads at most so much at once when it checks the whole device.
 const READ_BYTES_MAX: u64 = 1 << 20;
 
@@ -60,9 +64,24 @@ struct Line {
     open: bool,
     /// Writes went past the log: what was not flushed has no order.
     unordered: bool,
+    /// Nobody writes it any more: it is what replicas may still hold of a history that went on from what a disk showed.
+    is_past: bool,
 }
 
 impl Line {
+    /// A history nobody writes yet, or any more.
+    fn of(branch: Branch, is_past: bool) -> Line {
+        Line {
+            branch,
+            writer: None,
+            under_way: BTreeSet::new(),
+            closed: None,
+            open: false,
+            unordered: false,
+            is_past,
+        }
+    }
+
     /// So many changes had to survive whatever happened since.
     fn promised(&self) -> u64 {
         let closed = self.closed.as_ref().map_or(0, |(_, answered)| *answered);
@@ -105,16 +124,8 @@ struct Shared {
 impl App {
     /// An application for the device `res` of `size` bytes, full of zeroes, which does not write yet.
     pub fn new(res: &str, size: u64, chance: Prng, trace: Trace) -> App {
-        let first = Line {
-            branch: Branch::new(size),
-            writer: None,
-            under_way: BTreeSet::new(),
-            closed: None,
-            open: false,
-            unordered: false,
-        };
         let state = State {
-            lines: vec![first],
+            lines: vec![Line::of(Branch::new(size), false)],
             forced: BTreeSet::new(),
             broken: Vec::new(),
             counts: Counts::default(),
@@ -231,7 +242,8 @@ impl App {
             .lines
             .iter()
             .rfind(|line| line.writer.as_deref() == Some(host));
-        let Some(line) = mine.or(state.lines.last()) else {
+        let newest = state.lines.iter().rfind(|line| !line.is_past);
+        let Some(line) = mine.or(newest) else {
             return Ok(());
         };
         let found = line.branch.check(image, line.branch.answered());
@@ -328,7 +340,9 @@ impl Shared {
         let forced = state.forced.remove(host);
         let mut why = Vec::new();
         let mut fits = Vec::new();
-        for (nr, line) in state.lines.iter().enumerate() {
+        let may_show = |line: &Line| forced || !line.is_past;
+        let shown = state.lines.iter().enumerate();
+        for (nr, line) in shown.filter(|(_, line)| may_show(line)) {
             let own = line.writer.as_deref() == Some(host);
             let promised = if forced { 0 } else { line.promised() };
             match line.branch.check(image, promised) {
@@ -428,7 +442,7 @@ impl Shared {
     ) -> Result<(), DeviceError> {
         let units = self.size / UNIT_BYTES;
         let len = match self.chance.below(10) {
-            0 => self.chance.between(1, units.min(128)),
+            0 => self.chance.between(1, units.min(REQUEST_UNITS_MAX)),
             _ => self.chance.between(1, 12),
         };
         let spot = if self.chance.chance(500) {
@@ -591,27 +605,23 @@ enum Kind {
 }
 
 impl State {
-    /// Goes on with a history that was written past the log at `host`.
+    /// Goes on with a history that was written past the log at `host`. What it was before is not forgotten: a replica that
+    /// stopped at the hole still holds some state of it, and may be forced to go on from there.
     fn adopt(&mut self, host: &str, image: &[u8]) -> Option<usize> {
         let mine = |line: &Line| line.unordered && line.writer.as_deref() == Some(host);
         let nr = self.lines.iter().rposition(mine)?;
-        let line = &mut self.lines[nr];
-        line.branch.adopt(image).ok()?;
-        line.unordered = false;
+        let before = self.lines[nr].branch.clone();
+        self.lines[nr].branch.adopt(image).ok()?;
+        self.lines[nr].unordered = false;
+        self.lines.push(Line::of(before, true));
         self.counts.adopted += 1;
         Some(nr)
     }
 
     /// Another history which begins like `nr`.
     fn fork(&mut self, nr: usize) -> usize {
-        let copy = Line {
-            branch: self.lines[nr].branch.clone(),
-            writer: None,
-            under_way: BTreeSet::new(),
-            closed: None,
-            open: false,
-            unordered: self.lines[nr].unordered,
-        };
+        let mut copy = Line::of(self.lines[nr].branch.clone(), false);
+        copy.unordered = self.lines[nr].unordered;
         self.lines.push(copy);
         self.counts.forks += 1;
         self.lines.len() - 1

@@ -44,11 +44,12 @@ pub fn look(w: &World) -> Result<(), String> {
     Ok(())
 }
 
-/// So many bytes of its copy are the word of a host: all of them, but after a power cut only what it claims,
-/// for the rest may be torn and is repaired by fetching it again.
+/// So many bytes of its copy are the word of a host: all of them, but after a power cut or a call that failed only
+/// what it claims, for the rest may be torn or lost and is repaired by fetching it again.
 fn holds(w: &World, name: &str, path: &Path, log: &LogName) -> usize {
     let host = w.host(name);
-    if host.fs.counts().cuts == 0 {
+    let counts = host.fs.counts();
+    if counts.cuts == 0 && counts.faults == 0 {
         return usize::MAX;
     }
     let dir = path.parent().and_then(Path::file_name).unwrap_or_default();

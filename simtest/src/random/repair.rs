@@ -12,6 +12,11 @@ use crate::world::World;
 /// Everything that can go on by itself has done so after this time.
 const PATIENCE: Duration = Duration::from_secs(240);
 
+/// Operators purge so often before they give up on a join.
+const PURGES_MAX: usize = 5;
+/// ... and wait so long in between.
+const PURGE_PAUSE: Duration = Duration::from_secs(60);
+
 /// All faults end, all hosts run, all switches are on.
 pub async fn heal(w: &mut World, shape: &Shape) -> Result<(), String> {
     w.note("", "all faults end");
@@ -97,20 +102,32 @@ fn stuck(w: &World, name: &str, why: &str) -> String {
 /// Whoever has left the resource in the middle of something joins again. Joining gives up where logs are rotated too
 /// fast; the membership is there then, and is switched on.
 async fn join_again(w: &mut World, shape: &Shape) {
-    let disk = crate::host::SimHost::disk_path(RES);
     for name in &shape.names {
         if !w.is_member(name, RES) {
-            w.type_at(
-                name,
-                &format!(
-                    "marsadm join-resource {RES} {} --timeout=60",
-                    disk.display()
-                ),
-            )
-            .await;
+            join_without_remains(w, name).await;
             w.type_at(name, &format!("marsadm up {RES} --timeout=20"))
                 .await;
         }
+    }
+}
+
+/// Joins, and does what the refusal says: traces of an earlier life, above all of a host of the same name that was lost,
+/// are purged first. What somebody else wrote last is spared for some minutes, so it takes patience.
+async fn join_without_remains(w: &mut World, name: &str) {
+    let disk = crate::host::SimHost::disk_path(RES);
+    let join = format!(
+        "marsadm join-resource {RES} {} --timeout=60",
+        disk.display()
+    );
+    for _ in 0..PURGES_MAX {
+        let joined = w.type_at(name, &join).await;
+        if !joined.stderr.contains("log-purge-all") {
+            return;
+        }
+        w.count("purged remains before joining");
+        w.type_at(name, &format!("marsadm log-purge-all {RES} --timeout=20"))
+            .await;
+        w.run_for(PURGE_PAUSE).await;
     }
 }
 
