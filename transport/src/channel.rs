@@ -18,6 +18,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parking_lot::Mutex;
@@ -300,6 +301,7 @@ pub(crate) fn halves(
     shared: &Arc<Shared>,
     spine: SendStream,
     connection: Connection,
+    order: Arc<Order>,
     buckets: Arc<Buckets>,
 ) -> (Channel, Sender) {
     let (queue, taken) = mpsc::channel(QUEUE_MESSAGES);
@@ -307,6 +309,7 @@ pub(crate) fn halves(
         shared: shared.clone(),
         spine,
         connection,
+        order,
         buckets,
         queue: taken,
         sent: 0,
@@ -374,6 +377,7 @@ pub(crate) struct Sender {
     shared: Arc<Shared>,
     spine: SendStream,
     connection: Connection,
+    order: Arc<Order>,
     buckets: Arc<Buckets>,
     queue: mpsc::Receiver<Message>,
     sent: u64,
@@ -465,7 +469,7 @@ impl Sender {
 
     async fn write_chunk(&mut self, number: u64, mut parts: Vec<Bytes>) -> Sent {
         let mut chunk = self.connection.open_uni().await.map_err(|e| self.lost(e))?;
-        let _ = chunk.set_priority(priority(self.shared.class));
+        let _ = chunk.set_priority(self.order.next(self.shared.class));
         let mut head = [0; 16];
         head[..8].copy_from_slice(&self.shared.id.to_le_bytes());
         head[8..].copy_from_slice(&number.to_le_bytes());
@@ -536,17 +540,33 @@ fn cost(head: usize, body: usize) -> u64 {
     (frame::PREFIX_BYTES + head + body) as u64 + MESSAGE_COST
 }
 
-/// Streams of a higher number go first when the line is full.
-pub(crate) fn priority(class: Class) -> i32 {
-    match class {
-        Class::State => 2,
-        Class::Log => 1,
-        Class::Sync => 0,
+/// Which chunk of a connection goes first when the line is full: one of the more urgent class, and of that the oldest.
+/// Among equals, what was lost would be sent again behind everything that waits for its first time, tens of megabytes on
+/// a long line, and the receiver, who delivers in order, would wait for it as long.
+#[derive(Debug, Default)]
+pub(crate) struct Order(AtomicU64);
+
+/// So many chunks of a connection are told apart by age, half a million GiB of full ones.
+const AGES: i32 = 1 << 29;
+
+/// Spines go before all chunks: credit and small messages must not wait for megabytes.
+pub(crate) const SPINE_PRIORITY: i32 = i32::MAX;
+const _: () = assert!(SPINE_PRIORITY > urgency(Class::State));
+
+impl Order {
+    /// Priority of a new chunk: streams of a higher number go first.
+    fn next(&self, class: Class) -> i32 {
+        let age = self.0.fetch_add(1, Ordering::Relaxed);
+        urgency(class) - i32::try_from(age).unwrap_or(AGES).min(AGES)
     }
 }
 
-/// Spines go before all chunks: credit and small messages must not wait for megabytes.
-pub(crate) const SPINE_PRIORITY: i32 = 3;
+const fn urgency(class: Class) -> i32 {
+    match class {
+        Class::State | Class::Log => 2 * AGES,
+        Class::Sync => 0,
+    }
+}
 
 /// Reads the spine until it ends. Never waits for the consumer.
 pub(crate) async fn read_spine(shared: &Shared, spine: &mut RecvStream) -> Result<(), ReadEnd> {
@@ -592,4 +612,21 @@ fn number_at(bytes: &[u8]) -> u64 {
     let mut word = [0; 8];
     word.copy_from_slice(&bytes[..8]);
     u64::from_le_bytes(word)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_older_chunk_goes_before_a_newer_one_and_any_log_before_any_sync() {
+        let order = Order::default();
+        let sync = order.next(Class::Sync);
+        let logs = [order.next(Class::Log), order.next(Class::Log)];
+        assert!(logs[0] > logs[1]);
+        assert!(sync > order.next(Class::Sync));
+        order.0.store(u64::MAX - 1, Ordering::Relaxed);
+        assert!(order.next(Class::Log) > sync);
+        assert!(logs[1] > order.next(Class::Log));
+    }
 }

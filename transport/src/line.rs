@@ -90,14 +90,16 @@ impl Line {
         (rate as f64 * self.rtt_max.as_secs_f64()) as u64
     }
 
-    /// Window of one channel: what the receiver keeps for a consumer that does not take it.
+    /// Window of one channel: what the receiver keeps for a consumer that does not take it. One round trip of bytes is under
+    /// way, one waits until what was lost in front of it has come again, a third until that was lost again, and the
+    /// credit for all that travels back.
     pub fn channel_window(&self) -> u64 {
-        (2 * self.bytes_in_flight()).clamp(CHANNEL_WINDOW_MIN, CHANNEL_WINDOW_MAX)
+        (4 * self.bytes_in_flight()).clamp(CHANNEL_WINDOW_MIN, CHANNEL_WINDOW_MAX)
     }
 
-    /// Window of one connection, both ways.
+    /// Window of one connection, both ways. A chunk counts until all of it has come, so the same holds here.
     pub fn connection_window(&self) -> u64 {
-        (2 * self.bytes_in_flight() + 16 * MIB).min(1 << 31)
+        (4 * self.bytes_in_flight() + 16 * MIB).min(1 << 31)
     }
 
     /// Largest datagram to try towards `address`.
@@ -171,7 +173,7 @@ const _: () = assert!(CHANNEL_WINDOW_MIN * 3 / 4 > STATE_HEAD_BYTES_MAX as u64 +
 const _: () =
     assert!(CHANNEL_WINDOW_MIN * 3 / 4 > (BULK_HEAD_BYTES_MAX + BODY_BYTES_MAX) as u64 + 64 * 1024);
 /// Largest window of a channel, so that a receiver whose disk is slow keeps no more than this of each log.
-pub const CHANNEL_WINDOW_MAX: u64 = 64 * MIB;
+pub const CHANNEL_WINDOW_MAX: u64 = 128 * MIB;
 /// All channels of one connection together stay near this: the more there are, the smaller are their windows.
 pub const CONNECTION_BUFFER_BYTES: u64 = 256 * MIB;
 
@@ -192,8 +194,8 @@ mod tests {
             ..Line::default()
         };
         assert_eq!(line.bytes_in_flight(), 25_000_000);
-        assert!(line.channel_window() >= 2 * 25_000_000);
-        assert!(line.connection_window() >= 50_000_000 + 16 * MIB);
+        assert!(line.channel_window() >= 4 * 25_000_000);
+        assert!(line.connection_window() >= 100_000_000 + 16 * MIB);
     }
 
     #[test]

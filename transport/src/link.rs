@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout};
 use tree::Host;
 
-use crate::channel::{self, ReadEnd, Sender, Shared, Violation};
+use crate::channel::{self, Order, ReadEnd, Sender, Shared, Violation};
 use crate::counters::{PeerCounters, add};
 use crate::frame::{self, Frame, FrameError, Limits};
 use crate::line::{CHANNEL_WINDOW_MIN, CHANNELS_MAX, CHUNK_STREAMS_MAX, CONNECTION_BUFFER_BYTES};
@@ -80,6 +80,7 @@ pub(crate) struct Link {
     pub is_ours: bool,
     pub born: Instant,
     connection: Connection,
+    order: Arc<Order>,
     kind: OnceLock<Kind>,
     /// The running daemon at the other end; 0 until it has said so.
     instance: AtomicU64,
@@ -105,6 +106,7 @@ impl Link {
             is_ours: kind.is_some(),
             born: Instant::now(),
             connection,
+            order: Arc::default(),
             kind: OnceLock::new(),
             instance: AtomicU64::new(0),
             is_hung_up: AtomicBool::new(false),
@@ -280,8 +282,8 @@ impl Link {
 
     fn start(self: &Arc<Link>, entry: Entry, tx: SendStream, rx: RecvStream) -> Channel {
         let buckets = self.net.buckets.clone();
-        let connection = self.connection.clone();
-        let (channel, sender) = channel::halves(&entry.shared, tx, connection, buckets);
+        let (connection, order) = (self.connection.clone(), self.order.clone());
+        let (channel, sender) = channel::halves(&entry.shared, tx, connection, order, buckets);
         tokio::spawn(entry.serve(sender, rx));
         channel
     }
