@@ -11,8 +11,11 @@ use crate::demo::cluster::{Host, make_disk};
 /// The resource under test.
 pub const RES: &str = "bench";
 
+/// Names another build whose daemons are to be measured, so that two builds are measured by the same bench.
+const DAEMONS: &str = "MARS_BENCH_DAEMONS";
+
 /// Longest wait for anything that must come.
-const PATIENCE: Duration = Duration::from_secs(180);
+pub const PATIENCE: Duration = Duration::from_secs(180);
 
 /// Hosts of one cluster; the first one created it. Ends them all when dropped.
 pub struct Lab {
@@ -43,7 +46,10 @@ impl Lab {
         if base.exists() {
             std::fs::remove_dir_all(&base)?;
         }
-        let mars = std::env::current_exe()?;
+        let mars = match std::env::var_os(DAEMONS) {
+            Some(other) => PathBuf::from(other),
+            None => std::env::current_exe()?,
+        };
         let mut hosts: Vec<Host> = Vec::new();
         for nr in 0..count {
             let mut host = change(Host::new(&mars, &base, &name_of(nr))?)?;
@@ -73,6 +79,11 @@ impl Lab {
     /// Another host becomes a member and is up to date.
     pub fn join(&self, nr: usize, size: u64) -> Result<()> {
         self.member(nr, size, "join-resource")?;
+        self.wait_up_to_date(nr)
+    }
+
+    /// Until the replica of one host is of use.
+    pub fn wait_up_to_date(&self, nr: usize) -> Result<()> {
         let done = |text: &str| text == "UpToDate";
         self.hosts[nr].wait_view("diskstate", RES, PATIENCE, done)?;
         Ok(())

@@ -7,6 +7,7 @@
 mod cut;
 mod decide;
 mod device;
+mod files;
 mod handover;
 mod lab;
 mod peers;

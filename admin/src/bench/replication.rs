@@ -8,7 +8,8 @@ use anyhow::Result;
 use bytes::Bytes;
 
 use super::device::{FSYNC, LOADS, SEQUENTIAL_WRITE, fio};
-use super::lab::{Lab, RES, Stopwatch, bar, until};
+use super::files;
+use super::lab::{Lab, PATIENCE, RES, Stopwatch, bar, until};
 use super::plot::Curve;
 use super::streams::Kind;
 use super::table::{Row, Target, median, quantile};
@@ -82,16 +83,6 @@ fn primary(work: &Path, size: u64, unreachable: usize) -> Result<Lab> {
     Ok(lab)
 }
 
-/// Seconds from the end of an outage of the fetcher until the logs, and until the contents, are there.
-struct Shipped {
-    /// Bytes the secondary lacked.
-    bytes: u64,
-    /// Until all logs were fetched.
-    fetched: f64,
-    /// Until the disk had the last write.
-    replayed: f64,
-}
-
 /// Lets the secondary miss `size` bytes; what it had before, and the contents of the last block.
 fn miss(common: &Common, lab: &Lab, size: u64, round: u8) -> Result<(u64, [u8; 4096])> {
     lab.hosts[1].marsadm(&["pause-fetch", RES])?.ok()?;
@@ -104,83 +95,119 @@ fn miss(common: &Common, lab: &Lab, size: u64, round: u8) -> Result<(u64, [u8; 4
         device.write(size - 4096, &mark, true).await?;
         device.close().await
     })?;
+    // What the primary and the load have left to do shall not be measured.
+    wait_for_mark(lab, 0, size, &mark)?;
+    rustix::fs::sync();
     Ok((before, mark))
 }
 
-/// Lets the secondary miss `size` bytes, then come back.
-fn ship(common: &Common, lab: &Lab, size: u64, round: u8) -> Result<Shipped> {
-    let (before, mark) = miss(common, lab, size, round)?;
-    let disk = std::fs::File::open(lab.disk(1))?;
+/// Lets the secondary miss `size` bytes, then come back; seconds from the command on until its disk has the last write.
+fn catch_up(common: &Common, lab: &Lab, size: u64, round: u8) -> Result<f64> {
+    let (_, mark) = miss(common, lab, size, round)?;
     let watch = Stopwatch::start();
     lab.hosts[1].marsadm(&["resume-fetch", RES])?.ok()?;
-    let every = Duration::from_millis(2);
-    until("the logs", every, || Ok(lab.log_bytes(1) >= before + size))?;
-    let fetched = watch.seconds();
-    until("the last write", every, || {
-        let mut seen = [0; 4096];
-        disk.read_exact_at(&mut seen, size - 4096)?;
-        Ok(seen == mark)
-    })?;
-    Ok(Shipped {
-        bytes: size,
-        fetched,
-        replayed: watch.seconds(),
-    })
+    wait_for_mark(lab, 1, size, &mark)?;
+    Ok(watch.seconds())
 }
 
-/// Lets the secondary miss `size` bytes, then come back for at most `limit`. Bytes of it that arrived, and the seconds
-/// they took.
+fn wait_for_mark(lab: &Lab, host: usize, size: u64, mark: &[u8]) -> Result<()> {
+    let disk = std::fs::File::open(lab.disk(host))?;
+    until("the last write", Duration::from_millis(2), || {
+        is_there(&disk, size - mark.len() as u64, mark)
+    })?;
+    Ok(())
+}
+
+/// How much of what the secondary lacked arrived, and how fast.
+pub struct Arrived {
+    /// Bytes that are in its logs now.
+    pub bytes: u64,
+    /// Seconds since the command.
+    pub seconds: f64,
+    /// Bytes per second from the moment on at which the first of them were there.
+    pub running: f64,
+}
+
+/// Lets the secondary miss `size` bytes, then come back for at most `limit`.
 pub fn ship_within(
     common: &Common,
     lab: &Lab,
     size: u64,
     round: u8,
     limit: Duration,
-) -> Result<(u64, f64)> {
+) -> Result<Arrived> {
     let (before, _) = miss(common, lab, size, round)?;
     let watch = Stopwatch::start();
     lab.hosts[1].marsadm(&["resume-fetch", RES])?.ok()?;
+    let mut first = None;
     loop {
-        let (arrived, seconds) = (lab.log_bytes(1).saturating_sub(before), watch.seconds());
-        if arrived >= size || seconds >= limit.as_secs_f64() {
-            return Ok((arrived.min(size), seconds));
+        let (bytes, seconds) = (lab.log_bytes(1).saturating_sub(before), watch.seconds());
+        let (begun_at, begun_with) = match first {
+            None if bytes == 0 => (seconds, 0),
+            None => *first.insert((seconds, bytes)),
+            Some(begun) => begun,
+        };
+        if bytes >= size || seconds >= limit.as_secs_f64() {
+            let running = (bytes - begun_with) as f64 / (seconds - begun_at).max(1e-3);
+            return Ok(Arrived {
+                bytes: bytes.min(size),
+                seconds,
+                running,
+            });
         }
         std::thread::sleep(Duration::from_millis(2));
     }
 }
 
 fn shipping(common: &Common) -> Result<Vec<Row>> {
-    let (work, size) = (common.work()?, common.size() / 2);
-    let common = &Common {
-        bytes: Some(size),
-        ..common.clone()
-    };
+    let (work, size) = (common.work()?, common.size());
     let (mut fetched, mut replayed) = (Vec::new(), Vec::new());
     let mut bare: Vec<Vec<f64>> = vec![Vec::new(); Kind::ALL.len()];
+    let (mut plain, mut disk, mut twice) = (Vec::new(), Vec::new(), Vec::new());
     let mut lab = Lab::new(&work, 2)?;
     lab.create(size)?;
     lab.join(1, size)?;
     let bar = bar(common.rounds().into(), "log shipping");
+    let megabytes = |seconds: f64| size as f64 / 1e6 / seconds;
     for round in 0..common.rounds() {
-        let shipped = ship(common, &lab, size, round as u8)?;
-        fetched.push(shipped.bytes as f64 / 1e6 / shipped.fetched);
-        replayed.push(shipped.bytes as f64 / 1e6 / shipped.replayed);
+        let mark = 2 * round as u8;
+        lab.hosts[1].marsadm(&["pause-replay", RES])?.ok()?;
+        let arrived = ship_within(common, &lab, size, mark, PATIENCE)?;
+        fetched.push(arrived.running / 1e6);
+        lab.hosts[1].marsadm(&["resume-replay", RES])?.ok()?;
+        wait_for_mark(&lab, 1, size, &[mark.wrapping_add(1); 4096])?;
         for (kind, rates) in Kind::ALL.iter().zip(&mut bare) {
             rates.push(kind.rate(size)?);
         }
+        plain.push(files::ship(&work, size)?);
+        replayed.push(megabytes(catch_up(common, &lab, size, mark + 1)?));
+        disk.push(files::write(&work, size, 1)?);
+        twice.push(files::write(&work, size, 2)?);
         bar.inc(1);
     }
     bar.finish_and_clear();
     lab.stop()?;
-    let targets = [Some(0.8), Some(0.5), None];
-    let mut rows = Vec::new();
-    for ((kind, rates), target) in Kind::ALL.iter().zip(bare).zip(targets) {
+    let slower: Vec<f64> = std::iter::zip(&disk, &bare[0])
+        .map(|(disk, line)| disk.min(*line))
+        .collect();
+    let catch_up = || Row::new("catch-up: fetch and replay", "MB/s", replayed.clone());
+    let mut rows = vec![
+        catch_up()
+            .against("slower of disk and line", slower)
+            .wanted(Target::RatioAtLeast(0.8)),
+        catch_up().against("a file written and flushed", disk),
+        // The log and the replica.
+        catch_up().against("two files at the same time", twice),
+    ];
+    let targets = [Some(0.8), Some(0.5), None, None];
+    let peers = Kind::ALL.iter().map(|kind| kind.name()).zip(bare);
+    let peers = peers.chain([("the same without us", plain)]);
+    for ((name, rates), target) in peers.zip(targets) {
         let mut row =
-            Row::new("log shipping, loopback", "MB/s", fetched.clone()).against(kind.name(), rates);
+            Row::new("log shipping, loopback", "MB/s", fetched.clone()).against(name, rates);
         row.target = target.map(Target::RatioAtLeast);
         rows.push(row);
     }
-    rows.push(Row::new("catch-up: fetch and replay", "MB/s", replayed));
     Ok(rows)
 }
 

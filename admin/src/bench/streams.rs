@@ -14,7 +14,8 @@ use transport::line::Line;
 
 use super::lab::Stopwatch;
 
-const PIECE_BYTES: usize = 1 << 20;
+/// Handed over at a time.
+pub const PIECE_BYTES: usize = 1 << 20;
 const LOOPBACK: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
@@ -80,7 +81,8 @@ fn identity() -> Result<Identity> {
     Ok(Identity { server, client })
 }
 
-async fn quic(bytes: u64) -> Result<f64> {
+/// A QUIC connection with our settings between two ends in this process.
+pub async fn quic_pair() -> Result<(quinn::Connection, quinn::Connection)> {
     let line = Line::default();
     let Identity { server, client } = identity()?;
     let settings = line.settings(LOOPBACK.ip());
@@ -95,9 +97,19 @@ async fn quic(bytes: u64) -> Result<f64> {
     );
     there.set_server_config(Some(server));
     let address = there.local_addr()?;
+    let accepting =
+        tokio::spawn(
+            async move { anyhow::Ok(there.accept().await.context("nobody came")?.await?) },
+        );
+    let here = here.connect_with(client, address, "bench")?.await?;
+    let there = accepting.await??;
+    Ok((here, there))
+}
+
+async fn quic(bytes: u64) -> Result<f64> {
+    let (here, there) = quic_pair().await?;
     let receiving = tokio::spawn(async move {
-        let connection = there.accept().await.context("nobody came")?.await?;
-        let (mut send, mut receive) = connection.accept_bi().await?;
+        let (mut send, mut receive) = there.accept_bi().await?;
         let mut got = 0;
         while let Some(chunk) = receive.read_chunk(PIECE_BYTES, true).await? {
             got += chunk.bytes.len() as u64;
@@ -105,11 +117,10 @@ async fn quic(bytes: u64) -> Result<f64> {
         send.write_all(b"!").await?;
         send.finish()?;
         // The other end closes once it has heard that.
-        connection.closed().await;
+        there.closed().await;
         anyhow::Ok(got)
     });
-    let connection = here.connect_with(client, address, "bench")?.await?;
-    let (mut send, mut receive) = connection.open_bi().await?;
+    let (mut send, mut receive) = here.open_bi().await?;
     let watch = Stopwatch::start();
     let piece = bytes::Bytes::from(vec![7; PIECE_BYTES]);
     for _ in 0..bytes / PIECE_BYTES as u64 {
@@ -118,7 +129,7 @@ async fn quic(bytes: u64) -> Result<f64> {
     send.finish()?;
     receive.read_to_end(1).await?;
     let seconds = watch.seconds();
-    connection.close(0u32.into(), b"");
+    here.close(0u32.into(), b"");
     ensure!(receiving.await?? == bytes, "bytes were lost");
     Ok(bytes as f64 / 1e6 / seconds)
 }

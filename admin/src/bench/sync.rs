@@ -99,19 +99,30 @@ fn one(work: &Path, size: u64, equal: bool) -> Result<(f64, f64)> {
     let wire = loopback_bytes()?;
     let watch = Stopwatch::start();
     lab.member(1, size, "join-resource")?;
-    let mut control = lab.control(1)?;
-    let path = format!("resource-{RES}/syncstatus-{}", lab.hosts[1].name());
-    until("the sync", Duration::from_millis(5), || {
-        let text = value_of(&mut control, &path)?.unwrap_or_default();
-        Ok(text.parse() == Ok(size))
-    })?;
+    until_synced(&lab, size)?;
     let (seconds, wire) = (watch.seconds(), loopback_bytes()? - wire);
     lab.stop()?;
     Ok((size as f64 / 1e6 / seconds, wire))
 }
 
+/// Until the second host's disk has been synced; the seconds from which on, and the bytes with which, it was under way.
+pub fn until_synced(lab: &Lab, size: u64) -> Result<(f64, u64)> {
+    let mut control = lab.control(1)?;
+    let path = format!("resource-{RES}/syncstatus-{}", lab.hosts[1].name());
+    let (watch, mut begun) = (Stopwatch::start(), None);
+    until("the sync", Duration::from_millis(5), || {
+        let text = value_of(&mut control, &path)?.unwrap_or_default();
+        let done = text.parse().unwrap_or(0);
+        if done > 0 && begun.is_none() {
+            begun = Some((watch.seconds(), done));
+        }
+        Ok(done == size)
+    })?;
+    Ok(begun.unwrap_or_default())
+}
+
 /// Contents that no one can shorten.
-fn fill(path: &Path, size: u64) -> Result<()> {
+pub fn fill(path: &Path, size: u64) -> Result<()> {
     let random = std::fs::File::open("/dev/urandom")?;
     let mut file = std::fs::File::create(path)?;
     std::io::copy(&mut std::io::Read::take(random, size), &mut file)?;

@@ -1,8 +1,8 @@
-//! Log shipping over a long line: a UDP proxy of our own gives it a rate, a delay and losses.
+//! Log shipping and sync over a long line: a UDP proxy of our own gives it a rate, a delay and losses.
 //!
 //! TCP is not measured here: a relay in user space ends the connection of the sender, so that loss and delay would hit
 //! something else than they do on a real line, and such a comparison would flatter one side. What counts is the
-//! share of the line's rate.
+//! share of the line's rate. The bytes of the headers below UDP are not counted by the proxy.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -15,8 +15,9 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 use parking_lot::Mutex;
 
-use super::lab::{Lab, bar};
+use super::lab::{Lab, Stopwatch, bar};
 use super::replication::ship_within;
+use super::sync::{fill, until_synced};
 use super::table::{Row, Target};
 use super::{Common, Found};
 use crate::demo::cluster::{Host, free_udp_port};
@@ -32,49 +33,75 @@ pub struct Line {
     pub loss_ppm: u64,
 }
 
-/// The grid: rate in Mbit/s, one way in ms, loss in ppm, and the least share wanted.
-const GRID: &[(u64, u64, u64, Option<f64>)] = &[
-    (1000, 100, 0, Some(0.9)),
-    (1000, 100, 100, Some(0.9)),
-    (1000, 100, 10_000, Some(0.8)),
-    (1000, 50, 0, None),
-    (1000, 10, 0, None),
-    (1000, 10, 1000, None),
-    (100, 100, 0, None),
-    (100, 50, 1000, None),
-    (100, 10, 10_000, None),
-];
+/// The grid: rates in Mbit/s, one way in ms, loss in ppm.
+const RATES: &[u64] = &[1000, 100];
+const DELAYS: &[u64] = &[10, 50, 100];
+const LOSSES: &[u64] = &[0, 100, 1000, 10_000];
 
-/// All of the grid; two corners of it with `--quick`.
+/// The least share wanted of log shipping.
+fn wanted(mbit: u64, ms: u64, ppm: u64) -> Option<f64> {
+    match (mbit, ms, ppm) {
+        (1000, 100, 0 | 100) => Some(0.9),
+        (1000, 100, 10_000) => Some(0.8),
+        _ => None,
+    }
+}
+
+/// What is shipped would keep the line busy for so long, so that its beginning hardly counts.
+const SECONDS: u64 = 12;
+
+/// All of the grid; the longest fast line with `--quick`.
 pub fn wan(common: &Common) -> Result<Found> {
     let mut rows = Vec::new();
-    let grid = if common.quick { &GRID[..2] } else { GRID };
-    let bar = bar(grid.len() as u64, "wan");
-    for (mbit, ms, ppm, target) in grid {
-        let line = Line {
-            bits: mbit * 1_000_000,
-            delay: Duration::from_millis(*ms),
-            loss_ppm: *ppm,
-        };
-        let what = format!(
-            "log shipping, {mbit} Mbit/s, {ms} ms one way, {} % loss",
-            *ppm as f64 / 10_000.0
-        );
-        if common.wants(&what) {
-            let mut row = Row::new(what, "of the line", shares(common, line)?);
-            row.target = target.map(Target::AtLeast);
-            rows.push(row);
-        }
+    let bar = bar(cells().count() as u64, "wan");
+    for (mbit, ms, ppm) in cells() {
         bar.inc(1);
+        let name = format!(
+            "{mbit} Mbit/s, {ms} ms one way, {} % loss",
+            ppm as f64 / 10_000.0
+        );
+        let left_out = common.quick && (mbit, ms) != (1000, 100);
+        if !left_out && common.wants(&name) {
+            let line = Line {
+                bits: mbit * 1_000_000,
+                delay: Duration::from_millis(ms),
+                loss_ppm: ppm,
+            };
+            rows.extend(rows_of(&name, shares(common, line)?, wanted(mbit, ms, ppm)));
+        }
     }
     bar.finish_and_clear();
     let curves = Vec::new();
     Ok(Found { rows, curves })
 }
 
-fn shares(common: &Common, line: Line) -> Result<Vec<f64>> {
-    // Ten seconds of the line, or two.
-    let seconds = if common.quick { 2 } else { 10 };
+fn cells() -> impl Iterator<Item = (u64, u64, u64)> {
+    let delays = |mbit| DELAYS.iter().map(move |ms| (mbit, *ms));
+    let lines = RATES.iter().flat_map(move |mbit| delays(*mbit));
+    lines.flat_map(|(mbit, ms)| LOSSES.iter().map(move |ppm| (mbit, ms, *ppm)))
+}
+
+fn rows_of(name: &str, shares: Shares, wanted: Option<f64>) -> [Row; 3] {
+    let row = |what: &str, shares| Row::new(format!("{what}, {name}"), "of the line", shares);
+    let mut shipping = row("log shipping", shares.running);
+    shipping.target = wanted.map(Target::AtLeast);
+    let in_all = row("… from the command on", shares.in_all);
+    [shipping, in_all, row("sync", shares.sync)]
+}
+
+/// Shares of the line's rate, one per round.
+#[derive(Default)]
+struct Shares {
+    /// From the first bytes of the log on.
+    running: Vec<f64>,
+    /// From the command on: with the wake-up, the connection, the first round trips.
+    in_all: Vec<f64>,
+    /// The first copy of the disk, from its first bytes on.
+    sync: Vec<f64>,
+}
+
+fn shares(common: &Common, line: Line) -> Result<Shares> {
+    let seconds = if common.quick { 3 } else { SECONDS };
     let size = (line.bits / 8 * seconds) >> 20 << 20;
     let common = &Common {
         bytes: Some(size),
@@ -88,16 +115,26 @@ fn shares(common: &Common, line: Line) -> Result<Vec<f64>> {
         configure(&host, line)?;
         Ok(host.advertised_at(&front))
     })?;
+    fill(&lab.disk(0), size)?;
     lab.create(size)?;
     // Before there is a connection for logs: the sending rate follows the smallest round trip a connection has ever seen.
     *rules.lock() = Some(line);
-    lab.join(1, size)?;
-    let mut found = Vec::new();
+    let mut found = Shares::default();
+    let line_bytes = line.bits as f64 / 8.0;
+    let watch = Stopwatch::start();
+    lab.member(1, size, "join-resource")?;
+    let asked = watch.seconds();
+    let (begun, with) = until_synced(&lab, size)?;
+    let synced = (size - with) as f64 / (watch.seconds() - asked - begun);
+    found.sync.push(synced / line_bytes);
+    lab.wait_up_to_date(1)?;
     for round in 0..common.rounds().min(3) {
         let limit = Duration::from_secs(seconds * SLOWEST);
-        let (bytes, took) = ship_within(common, &lab, size, round as u8, limit)?;
-        found.push(bytes as f64 * 8.0 / took / line.bits as f64);
-        if bytes < size {
+        let arrived = ship_within(common, &lab, size, round as u8, limit)?;
+        found.running.push(arrived.running / line_bytes);
+        let in_all = arrived.bytes as f64 / arrived.seconds;
+        found.in_all.push(in_all / line_bytes);
+        if arrived.bytes < size {
             // The rest would be counted for the next round.
             break;
         }
