@@ -28,8 +28,10 @@ use tokio::sync::{Notify, mpsc};
 use tree::Host;
 
 use crate::bucket::Buckets;
+use crate::buffers::Buffers;
 use crate::counters::ClassCounters;
 use crate::frame::{self, FrameError};
+use crate::line::Line;
 use crate::net::{BoxFuture, Channel, ChannelRx, ChannelTx, Class, NetError};
 use crate::wire::{self, Message};
 
@@ -54,6 +56,8 @@ pub(crate) struct Shared {
     pub class: Class,
     window: u64,
     counters: Arc<ClassCounters>,
+    /// For what is received.
+    buffers: Buffers,
     state: Mutex<State>,
     /// A message can be delivered, or never will be.
     arrived: Notify,
@@ -77,6 +81,8 @@ struct State {
     /// Sending: bytes sent and allowed since the beginning.
     sent_cost: u64,
     allowed: u64,
+    /// Bytes of chunks that are not acknowledged.
+    held: u64,
     peer_gone: bool,
     grant_due: bool,
 
@@ -134,6 +140,7 @@ impl Shared {
             class,
             window,
             counters,
+            buffers: Buffers::default(),
             state: Mutex::new(state),
             arrived: Notify::new(),
             work: Notify::new(),
@@ -252,8 +259,14 @@ impl Shared {
         self.work.notify_one();
     }
 
-    /// Takes credit for a message if there is enough.
-    fn take_credit(&self, cost: u64) -> Result<bool, NetError> {
+    /// The connection has no more use for so many bytes.
+    fn let_go(&self, bytes: u64) {
+        self.state.lock().held -= bytes;
+        self.work.notify_one();
+    }
+
+    /// Takes credit for a message if there is enough, and `room` in the connection.
+    fn take_credit(&self, cost: u64, room: u64) -> Result<bool, NetError> {
         let mut state = self.state.lock();
         if let Some(why) = &state.failed {
             return Err(why.clone());
@@ -262,7 +275,8 @@ impl Shared {
             let peer = self.peer.clone();
             return Err(NetError::Closed { peer });
         }
-        if state.sent_cost + cost > state.allowed {
+        let is_full = state.held > 0 && state.held + cost > room;
+        if is_full || state.sent_cost + cost > state.allowed {
             return Ok(false);
         }
         state.sent_cost += cost;
@@ -297,20 +311,12 @@ impl Shared {
 }
 
 /// The halves for the user, and the sender's task to be spawned.
-pub(crate) fn halves(
-    shared: &Arc<Shared>,
-    spine: SendStream,
-    connection: Connection,
-    order: Arc<Order>,
-    buckets: Arc<Buckets>,
-) -> (Channel, Sender) {
+pub(crate) fn halves(shared: &Arc<Shared>, spine: SendStream, way: Way) -> (Channel, Sender) {
     let (queue, taken) = mpsc::channel(QUEUE_MESSAGES);
     let sender = Sender {
         shared: shared.clone(),
         spine,
-        connection,
-        order,
-        buckets,
+        way,
         queue: taken,
         sent: 0,
     };
@@ -372,13 +378,19 @@ impl Drop for Rx {
     }
 }
 
+/// What a channel shares with others that send.
+pub(crate) struct Way {
+    pub connection: Connection,
+    pub order: Arc<Order>,
+    pub line: Line,
+    pub buckets: Arc<Buckets>,
+}
+
 /// The task that writes: messages, credit, the end.
 pub(crate) struct Sender {
     shared: Arc<Shared>,
     spine: SendStream,
-    connection: Connection,
-    order: Arc<Order>,
-    buckets: Arc<Buckets>,
+    way: Way,
     queue: mpsc::Receiver<Message>,
     sent: u64,
 }
@@ -468,22 +480,42 @@ impl Sender {
     }
 
     async fn write_chunk(&mut self, number: u64, mut parts: Vec<Bytes>) -> Sent {
-        let mut chunk = self.connection.open_uni().await.map_err(|e| self.lost(e))?;
-        let _ = chunk.set_priority(self.order.next(self.shared.class));
+        let mut chunk = self
+            .way
+            .connection
+            .open_uni()
+            .await
+            .map_err(|e| self.lost(e))?;
+        let _ = chunk.set_priority(self.way.order.next(self.shared.class));
         let mut head = [0; 16];
         head[..8].copy_from_slice(&self.shared.id.to_le_bytes());
         head[8..].copy_from_slice(&number.to_le_bytes());
         parts.insert(0, Bytes::copy_from_slice(&head));
+        let bytes = parts.iter().map(|part| part.len() as u64).sum();
+        self.shared.state.lock().held += bytes;
         chunk
             .write_all_chunks(&mut parts)
             .await
             .map_err(|e| self.lost(e))?;
-        chunk.finish().map_err(|e| self.lost(e))
+        chunk.finish().map_err(|e| self.lost(e))?;
+        let (shared, acked) = (self.shared.clone(), chunk.stopped());
+        tokio::spawn(async move {
+            // However it ended: the connection has forgotten it.
+            let _ = acked.await;
+            shared.let_go(bytes);
+        });
+        Ok(())
+    }
+
+    /// What may be in the hands of the connection: enough to keep it busy. More would only wait there, and memory that
+    /// goes round faster than the caches forget it costs less.
+    fn room(&self) -> u64 {
+        self.way.line.bytes_held(self.way.connection.rtt())
     }
 
     /// Waits until the peer allows so much more; goes on allowing it more meanwhile.
     async fn wait_for_credit(&mut self, cost: u64) -> Sent {
-        while !self.shared.take_credit(cost)? {
+        while !self.shared.take_credit(cost, self.room())? {
             self.shared.work.notified().await;
             self.write_grant().await?;
         }
@@ -492,7 +524,7 @@ impl Sender {
 
     /// Waits until this host's own limit lets the class send.
     async fn wait_for_turn(&mut self, bytes: u64) -> Sent {
-        let buckets = self.buckets.clone();
+        let buckets = self.way.buckets.clone();
         let turn = buckets.take(self.shared.class, bytes);
         tokio::pin!(turn);
         loop {
@@ -603,7 +635,7 @@ pub(crate) async fn read_message(
     let lengths = frame::read_lengths(from, wire::limits(shared.class)).await?;
     let cost = cost(lengths.0, lengths.1);
     shared.reserve(cost)?;
-    let frame = frame::read_parts(from, lengths).await?;
+    let frame = frame::read_parts_into(from, lengths, &shared.buffers).await?;
     let message = Message::from_frame(&frame)?;
     Ok(shared.put(number, message, cost)?)
 }

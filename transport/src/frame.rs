@@ -18,6 +18,8 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 
+use crate::buffers::Buffers;
+
 /// Bytes in front of every frame: the two lengths.
 pub const PREFIX_BYTES: usize = 8;
 
@@ -190,6 +192,26 @@ where
         head: read_bytes(from, head).await?,
         body: read_bytes(from, body).await?,
     })
+}
+
+/// The same; the body lies in memory of the pool. To be used where so much may be kept for this sender anyway: all of it is
+/// taken at once.
+///
+/// # Errors
+/// As [`read_frame`].
+pub async fn read_parts_into<R>(
+    from: &mut R,
+    (head, body): (usize, usize),
+    pool: &Buffers,
+) -> Result<Frame, FrameError>
+where
+    R: AsyncRead + Unpin + ?Sized,
+{
+    let head = read_bytes(from, head).await?;
+    let mut memory = pool.take(body);
+    from.read_exact(&mut memory).await?;
+    let body = memory.freeze();
+    Ok(Frame { head, body })
 }
 
 /// Reads exactly so many bytes. Behind its first part the buffer grows with what has really come, so that an

@@ -7,6 +7,7 @@
 //! Nothing here opens a data file or changes the tree.
 
 pub mod bucket;
+pub mod buffers;
 mod channel;
 pub mod control;
 pub mod counters;

@@ -43,6 +43,13 @@ pub const MTU_LOOPBACK: u16 = 8952;
 /// What every line carries; where the search for more begins.
 const MTU_LEAST: u16 = 1200;
 
+/// What a line carries of which nothing is said, bytes per second.
+const RATE_ASSUMED: u64 = 125_000_000;
+
+/// Given to a connection at a time at least: more than it sends within a short round trip of a fast network.
+const HELD_BYTES_MIN: u64 = 8 * MIB;
+const _: () = assert!(HELD_BYTES_MIN > (BULK_HEAD_BYTES_MAX + BODY_BYTES_MAX) as u64);
+
 /// How the sending rate is found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Congestion {
@@ -86,7 +93,7 @@ impl Default for Line {
 impl Line {
     /// Bytes that are under way when the line is full.
     pub fn bytes_in_flight(&self) -> u64 {
-        let rate = self.rate.unwrap_or(125_000_000);
+        let rate = self.rate.unwrap_or(RATE_ASSUMED);
         (rate as f64 * self.rtt_max.as_secs_f64()) as u64
     }
 
@@ -100,6 +107,13 @@ impl Line {
     /// Window of one connection, both ways. A chunk counts until all of it has come, so the same holds here.
     pub fn connection_window(&self) -> u64 {
         (4 * self.bytes_in_flight() + 16 * MIB).min(1 << 31)
+    }
+
+    /// What one channel gives a connection to send at a time when a round trip takes `rtt`.
+    pub fn bytes_held(&self, rtt: Duration) -> u64 {
+        let rate = self.rate.unwrap_or(RATE_ASSUMED);
+        let held = (4.0 * rate as f64 * rtt.as_secs_f64()) as u64;
+        held.clamp(HELD_BYTES_MIN, self.connection_window())
     }
 
     /// Largest datagram to try towards `address`.
@@ -196,6 +210,15 @@ mod tests {
         assert_eq!(line.bytes_in_flight(), 25_000_000);
         assert!(line.channel_window() >= 4 * 25_000_000);
         assert!(line.connection_window() >= 100_000_000 + 16 * MIB);
+    }
+
+    #[test]
+    fn a_short_line_is_given_little_at_a_time_and_a_long_one_enough() {
+        let line = Line::default();
+        let ms = Duration::from_millis;
+        assert_eq!(line.bytes_held(ms(1)), HELD_BYTES_MIN);
+        assert!(line.bytes_held(ms(100)) >= 3 * line.bytes_in_flight());
+        assert!(line.bytes_held(Duration::MAX / 2) <= line.connection_window());
     }
 
     #[test]

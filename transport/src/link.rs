@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, timeout};
 use tree::Host;
 
-use crate::channel::{self, Order, ReadEnd, Sender, Shared, Violation};
+use crate::channel::{self, Order, ReadEnd, Sender, Shared, Violation, Way};
 use crate::counters::{PeerCounters, add};
 use crate::frame::{self, Frame, FrameError, Limits};
 use crate::line::{CHANNEL_WINDOW_MIN, CHANNELS_MAX, CHUNK_STREAMS_MAX, CONNECTION_BUFFER_BYTES};
@@ -281,9 +281,13 @@ impl Link {
     }
 
     fn start(self: &Arc<Link>, entry: Entry, tx: SendStream, rx: RecvStream) -> Channel {
-        let buckets = self.net.buckets.clone();
-        let (connection, order) = (self.connection.clone(), self.order.clone());
-        let (channel, sender) = channel::halves(&entry.shared, tx, connection, order, buckets);
+        let way = Way {
+            connection: self.connection.clone(),
+            order: self.order.clone(),
+            line: self.net.line(),
+            buckets: self.net.buckets.clone(),
+        };
+        let (channel, sender) = channel::halves(&entry.shared, tx, way);
         tokio::spawn(entry.serve(sender, rx));
         channel
     }

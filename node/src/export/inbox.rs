@@ -12,9 +12,9 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use tokio::io::{AsyncRead, ReadBuf};
 
-use super::buffers::{Buffer, Buffers};
 use super::device::BLOCK_MAX;
 use super::nbd_wire::{REQUEST_HEADER_BYTES, Request, cmd};
+use super::{Buffer, Buffers};
 
 /// Size of the buffer of one connection: a whole queue of 32 requests of 4 KiB fits.
 pub const BUFFER_BYTES: usize = 256 << 10;

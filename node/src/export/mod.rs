@@ -9,7 +9,6 @@
 //!                               └ outbox ─ nbd_reply ─ in_flight ┘
 //! ```
 
-mod buffers;
 mod device;
 mod exports;
 mod in_flight;
@@ -25,11 +24,11 @@ mod server;
 mod tls;
 mod usage;
 
-pub use buffers::{Buffer, Buffers};
 pub use device::{Answer, BLOCK_MAX, BLOCK_MIN, BLOCK_PREFERRED, Device, DeviceError, Extent};
 pub use exports::{ExportError, ExportState, Exports, NAME_BYTES_MAX, Opened, Refusal};
 pub use listen::{ListenError, Listening, TcpSafety};
 pub use nbd_handshake::{Catalog, ExportInfo, Handshake, HandshakeError, Session, Step, Tls};
 pub use server::{NbdServer, Stream};
 pub use tls::{NbdTls, NbdTlsError};
+pub use transport::buffers::{Buffer, Buffers};
 pub use usage::{Usage, UsageNow};

@@ -17,7 +17,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::buffers::Buffers;
+use super::Buffers;
 use super::device::{Answer, BLOCK_MAX, Device, DeviceError};
 use super::exports::Opened;
 use super::in_flight::{InFlight, Outcome, Work};

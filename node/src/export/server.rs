@@ -13,7 +13,7 @@ use bytes::BytesMut;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio_rustls::server::TlsStream;
 
-use super::buffers::Buffers;
+use super::Buffers;
 use super::device::Device;
 use super::exports::{Exports, Opened, Refusal};
 use super::nbd_handshake::{Catalog, ExportInfo, Handshake, HandshakeError, Session, Step, Tls};
