@@ -364,6 +364,10 @@ impl Fetcher {
     fn report(&mut self) {
         self.site.keys.commit_lazy(vec![self.version_key()]);
         self.note_reported();
+        // While a batch is being written it is busy; it will rest another time.
+        if let Some(mut copy) = self.copy.try_lock() {
+            copy.give_up_spare();
+        }
     }
 
     /// The own version link, durably: the first one for a log, and the last one (L-A2, L-A8).

@@ -15,7 +15,6 @@ use super::recover::{Recovered, recover_chain};
 use crate::error::{LogError, LogPlace, io_failed};
 use crate::io::{BULK_ALIGN_BYTES, BlockFile, Fs, OpenHow, write_at};
 use bytes::Bytes;
-use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 use tree::LogName;
@@ -34,8 +33,6 @@ pub struct FetchedLog {
     /// The beginning of a record whose end has not arrived.
     partial: Gathered,
     recent: Option<Arc<Recent>>,
-    /// Pieces of large batches which are not verified to their ends.
-    arrived: VecDeque<(u64, Bytes)>,
     failed: Option<String>,
 }
 
@@ -122,7 +119,6 @@ impl FetchedLog {
             durable,
             partial: Gathered::default(),
             recent: None,
-            arrived: VecDeque::new(),
             failed: None,
         }
     }
@@ -130,6 +126,11 @@ impl FetchedLog {
     /// Keeps the newest bytes of large batches there as well.
     pub fn keep_recent(&mut self, recent: Arc<Recent>) {
         self.recent = Some(recent);
+    }
+
+    /// Nothing large may come for a while: keeps no memory for it.
+    pub fn give_up_spare(&mut self) {
+        self.partial.forget_lent();
     }
 
     /// Name of the log.
@@ -157,7 +158,6 @@ impl FetchedLog {
     /// and the error names its place.
     pub fn append(&mut self, offset: u64, bytes: &[u8]) -> Result<(), LogError> {
         self.must_continue(offset)?;
-        self.arrived.clear();
         if self.partial.is_empty() {
             let done = self.take_records(bytes)?;
             self.partial.extend(&bytes[done..]);
@@ -181,9 +181,10 @@ impl FetchedLog {
             self.must_continue(*offset)?;
             self.partial.extend(bytes);
         }
-        self.take_gathered()?;
-        self.remember(pieces);
-        Ok(())
+        match self.recent.clone().filter(|_| bytes >= BULK_BYTES_MIN) {
+            Some(recent) => self.take_and_remember(&recent),
+            None => self.take_gathered(),
+        }
     }
 
     /// What is written but not flushed; `None` when everything is durable.
@@ -237,6 +238,19 @@ impl FetchedLog {
         Ok(())
     }
 
+    /// The same; [`Recent`] gets the memory they lie in.
+    fn take_and_remember(&mut self, recent: &Recent) -> Result<(), LogError> {
+        let mut gathered = std::mem::take(&mut self.partial);
+        let start = self.chain.here.offset;
+        let done = self.take_records(gathered.bytes())?;
+        let end = self.chain.here.offset;
+        if done > 0 {
+            recent.note(start, gathered.lend_first(done, HEADER_BYTES + end));
+        }
+        self.partial = gathered;
+        Ok(())
+    }
+
     /// Verifies as many records as `bytes` hold and writes them; returns their length.
     fn take_records(&mut self, bytes: &[u8]) -> Result<usize, LogError> {
         let (start, before) = (self.chain.here, self.chain.sealed);
@@ -271,25 +285,6 @@ impl FetchedLog {
         write_at(file, first, at)?;
         file.write_bulk_at(blocks, at + edge as u64)?;
         write_at(file, last, at + (edge + whole) as u64)
-    }
-
-    /// Pieces of a large batch, as far as they are verified and written: [`Recent`] gets the memory they came in.
-    fn remember(&mut self, pieces: &[(u64, Bytes)]) {
-        let Some(recent) = &self.recent else {
-            return;
-        };
-        self.arrived.extend(pieces.iter().cloned());
-        let here = self.chain.here.offset;
-        while let Some((offset, bytes)) = self.arrived.front_mut()
-            && *offset < here
-        {
-            let known = (here - *offset).min(bytes.len() as u64);
-            recent.note(*offset, bytes.split_to(known as usize));
-            *offset += known;
-            if bytes.is_empty() {
-                self.arrived.pop_front();
-            }
-        }
     }
 
     fn must_be_usable(&self) -> Result<(), LogError> {

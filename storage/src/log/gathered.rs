@@ -2,12 +2,28 @@
 //! written past the page cache has to be.
 
 use crate::io::BULK_ALIGN_BYTES;
+use bytes::Bytes;
+use std::sync::Arc;
+
+/// Memory that was lent and may come back.
+const LENT_MAX: usize = 6;
 
 /// See the head of this file.
 #[derive(Default)]
 pub(super) struct Gathered {
     mem: Vec<u8>,
     from: usize,
+    /// Fresh memory comes from the system page by page, zeroed; used again it costs nothing.
+    lent: Vec<Arc<Vec<u8>>>,
+}
+
+/// Memory somebody else reads too.
+struct Lent(Arc<Vec<u8>>);
+
+impl AsRef<[u8]> for Lent {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
 }
 
 impl Gathered {
@@ -36,13 +52,12 @@ impl Gathered {
         let len = self.len();
         let needed = BULK_ALIGN_BYTES + len + more;
         if self.mem.capacity() < needed {
-            let mut larger = Vec::with_capacity(needed);
+            // In few sizes, so that what comes back fits the next time.
+            let mut larger = Vec::with_capacity(needed.next_power_of_two());
             larger.extend_from_slice(self.bytes());
             (self.mem, self.from) = (larger, 0);
         }
-        let suits = (file_at % BULK_ALIGN_BYTES as u64) as usize;
-        let here = self.mem.as_ptr().addr() % BULK_ALIGN_BYTES;
-        let to = (BULK_ALIGN_BYTES + suits - here) % BULK_ALIGN_BYTES;
+        let to = place_in(&self.mem, file_at);
         self.mem.resize(self.mem.len().max(to + len), 0);
         self.mem.copy_within(self.from..self.from + len, to);
         self.mem.truncate(to + len);
@@ -57,6 +72,44 @@ impl Gathered {
             (self.mem, self.from) = (self.bytes().to_vec(), 0);
         }
     }
+
+    /// Memory that was lent is not wanted back.
+    pub fn forget_lent(&mut self) {
+        self.lent.clear();
+    }
+
+    /// Takes the first `done` bytes off, for somebody who keeps them; `rest_at` is the place of the rest in the file. Their
+    /// memory is used again when it is free.
+    pub fn lend_first(&mut self, done: usize, rest_at: u64) -> Bytes {
+        let mut next = self.returned();
+        let rest = &self.bytes()[done..];
+        next.reserve(BULK_ALIGN_BYTES + rest.len());
+        let to = place_in(&next, rest_at);
+        next.resize(to, 0);
+        next.extend_from_slice(rest);
+        let lent = Arc::new(std::mem::replace(&mut self.mem, next));
+        let from = std::mem::replace(&mut self.from, to);
+        self.lent.truncate(LENT_MAX - 1);
+        self.lent.insert(0, lent.clone());
+        Bytes::from_owner(Lent(lent)).slice(from..from + done)
+    }
+
+    /// Memory that nobody reads any more, or none.
+    fn returned(&mut self) -> Vec<u8> {
+        let free = |lent: &Arc<Vec<u8>>| Arc::strong_count(lent) == 1;
+        let place = self.lent.iter().rposition(free);
+        let memory = place.and_then(|place| Arc::into_inner(self.lent.remove(place)));
+        let mut memory = memory.unwrap_or_default();
+        memory.clear();
+        memory
+    }
+}
+
+/// Where bytes have to begin in `mem` so that blocks of it are blocks of the file.
+fn place_in(mem: &[u8], file_at: u64) -> usize {
+    let suits = (file_at % BULK_ALIGN_BYTES as u64) as usize;
+    let here = mem.as_ptr().addr() % BULK_ALIGN_BYTES;
+    (BULK_ALIGN_BYTES + suits - here) % BULK_ALIGN_BYTES
 }
 
 #[cfg(test)]
@@ -102,5 +155,29 @@ mod tests {
         gathered.drop_first(0);
         assert!(gathered.mem.capacity() < 1 << 18);
         assert!(gathered.is_empty());
+    }
+
+    #[test]
+    fn what_is_lent_stays_as_it_is_and_its_memory_comes_back() {
+        let mut gathered = Gathered::default();
+        let (mut at, mut places) = (4096 + 64, std::collections::BTreeSet::new());
+        let mut kept = std::collections::VecDeque::new();
+        for round in 0..50u8 {
+            gathered.place_for(at, 300_000);
+            gathered.extend(&vec![round; 300_000]);
+            let done = gathered.len() - usize::from(round) * 100;
+            at += done as u64;
+            let lent = gathered.lend_first(done, at);
+            check_place(&gathered, at, &vec![round; usize::from(round) * 100]);
+            places.insert(lent.as_ptr().addr() / 4096);
+            kept.push_back((round, lent));
+            if kept.len() > 3 {
+                kept.pop_front();
+            }
+            for (round, lent) in &kept {
+                assert_eq!(lent.last(), Some(round));
+            }
+        }
+        assert!(places.len() < 10, "fresh memory each time");
     }
 }

@@ -14,7 +14,7 @@ use std::path::Path;
 use std::sync::Arc;
 use tree::{Digest128, LogName};
 
-/// Read at once. A record that does not fit is read alone.
+/// Read at once at least. As much as the record before took, if that was more: the next one is likely to be as long.
 const CHUNK_BYTES: usize = 256 << 10;
 
 /// How far a log may be read, and what its end means.
@@ -121,6 +121,7 @@ impl LogFile {
             bound,
             chunk: Bytes::new(),
             chunk_at: from.offset,
+            usual: 0,
             torn: None,
         }
     }
@@ -155,7 +156,7 @@ impl LogFile {
 }
 
 /// Walks over the records of a log. The data of a record shares the memory of the chunk it was read
-/// with, about 256 KiB, for as long as anybody keeps it.
+/// with, 256 KiB to a little more than 1 MiB, for as long as anybody keeps it.
 pub struct LogReader {
     file: Arc<LogFile>,
     chain: Chain,
@@ -163,6 +164,8 @@ pub struct LogReader {
     /// Bytes of the file that begin at logical offset `chunk_at`.
     chunk: Bytes,
     chunk_at: u64,
+    /// Length of the record before.
+    usual: usize,
     torn: Option<LogError>,
 }
 
@@ -217,7 +220,8 @@ impl LogReader {
             match self.chain.take(&self.chunk) {
                 Ok(head) => break head,
                 Err(LogError::Short { at, missing }) => {
-                    let want = CHUNK_BYTES.max(self.chunk.len() + missing as usize);
+                    let needed = self.chunk.len() + missing as usize;
+                    let want = needed.max(self.usual).max(CHUNK_BYTES);
                     let within = len.saturating_sub(offset).min(want as u64) as usize;
                     let bytes = self.file.read(offset, within.max(self.chunk.len()))?;
                     if bytes.len() <= self.chunk.len() {
@@ -228,6 +232,7 @@ impl LogReader {
                 Err(e) => return Err(e),
             }
         };
+        self.usual = head.total;
         let body = head.body(&self.chunk.slice(..head.total));
         Ok(Record {
             offset,
