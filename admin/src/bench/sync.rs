@@ -1,10 +1,11 @@
 //! The first copy of a disk: how fast, and what it sends when both disks are equal already.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use rustix::fs::Advice;
 
 use super::lab::{Lab, RES, Stopwatch, bar, loopback_bytes, until, value_of};
 use super::table::{Row, Target};
@@ -14,17 +15,53 @@ use super::{Common, Found};
 pub fn sync(common: &Common) -> Result<Found> {
     let mut rows = Vec::new();
     if common.wants("equal") {
-        rows.extend(copies(common, true)?);
+        rows.extend(equal_disks(common)?);
     }
     if common.wants("empty") {
-        rows.extend(copies(common, false)?);
+        rows.extend(empty_disk(common)?);
     }
     let curves = Vec::new();
     Ok(Found { rows, curves })
 }
 
+/// Where both disks are read from.
+#[derive(Debug, Clone, Copy)]
+enum ReadFrom {
+    /// Nothing of them is in memory at the beginning.
+    Medium,
+    /// All of them is in memory.
+    Memory,
+}
+
+impl ReadFrom {
+    const BOTH: [ReadFrom; 2] = [ReadFrom::Medium, ReadFrom::Memory];
+
+    fn name(self) -> &'static str {
+        match self {
+            ReadFrom::Medium => "read from the medium",
+            ReadFrom::Memory => "read from memory",
+        }
+    }
+
+    fn prepare(self, disks: &[PathBuf; 2]) -> Result<()> {
+        for disk in disks {
+            let file = std::fs::File::open(disk)?;
+            // Only what is written can leave the page cache.
+            file.sync_all()?;
+            match self {
+                ReadFrom::Medium => rustix::fs::fadvise(&file, 0, None, Advice::DontNeed)?,
+                ReadFrom::Memory => read_all(disk)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Its name, and how it is called.
+type Copier = (&'static str, &'static [&'static str]);
+
 /// What a user would copy a disk with.
-const PEERS: &[(&str, &[&str])] = &[
+const PEERS: &[Copier] = &[
     ("rsync --inplace", &["rsync", "--inplace", "FROM", "TO"]),
     (
         "dd",
@@ -40,69 +77,114 @@ const PEERS: &[(&str, &[&str])] = &[
     ("nbdcopy", &["nbdcopy", "FROM", "TO"]),
 ];
 
-fn copies(common: &Common, equal: bool) -> Result<Vec<Row>> {
-    let (work, size) = (common.work()?, common.size());
-    let name = if equal {
-        "sync of equal disks"
-    } else {
-        "sync to an empty disk"
-    };
-    let bar = bar(common.rounds().into(), name);
-    let (mut ours, mut share, mut reading) = (Vec::new(), Vec::new(), Vec::new());
-    let peers: Vec<_> = PEERS
-        .iter()
-        .filter(|p| common.peers && is_there(p))
-        .collect();
-    let mut theirs: Vec<Vec<f64>> = vec![Vec::new(); peers.len()];
+/// A member whose disk is equal already syncs again and again. Both hosts read here, on one machine and one medium, so what
+/// could be reached at best is somebody who reads both disks at once and does nothing else.
+fn equal_disks(common: &Common) -> Result<Vec<Row>> {
+    let (work, size) = (common.work()?, 2 * common.size());
+    let peers = peers(common);
+    let mut lab = Lab::new(&work, 2)?;
+    let disks = [lab.disk(0), lab.disk(1)];
+    fill(&disks[0], size)?;
+    std::fs::copy(&disks[0], &disks[1])?;
+    lab.create(size)?;
+    lab.join(1, size)?;
+    let mut figures = ReadFrom::BOTH.map(|from| (from, Vec::new(), Vec::new()));
+    let (mut share, mut theirs) = (Vec::new(), vec![Vec::new(); peers.len()]);
+    let bar = bar(common.rounds().into(), "sync of equal disks");
     for _ in 0..common.rounds() {
-        let (rate, wire) = one(&work, size, equal)?;
-        ours.push(rate);
-        share.push(100.0 * wire / size as f64);
-        let source = work.join("cluster/host00-disk");
-        reading.push(read_rate(&source, size)?);
+        for (from, ours, reading) in &mut figures {
+            from.prepare(&disks)?;
+            let wire = loopback_bytes()?;
+            ours.push(rate(size, || sync_again(&lab, size))?);
+            share.push(100.0 * (loopback_bytes()? - wire) / size as f64);
+            from.prepare(&disks)?;
+            reading.push(rate(size, || read_at_once(&disks))?);
+        }
         for (peer, rates) in peers.iter().zip(&mut theirs) {
-            rates.push(copy(
-                peer.1,
-                &source,
-                &work.join("cluster/host01-disk"),
-                size,
-                equal,
-            )?);
+            ReadFrom::Medium.prepare(&disks)?;
+            rates.push(copy(peer.1, &disks[0], &disks[1], size, true)?);
         }
         bar.inc(1);
     }
     bar.finish_and_clear();
-    let mut against_reading =
-        Row::new(name, "MB/s", ours.clone()).against("reading the disk", reading);
-    let mut wire = Row::new(format!("{name}: bytes on the wire"), "% of its size", share);
-    if equal {
-        against_reading = against_reading.wanted(Target::RatioAtLeast(0.8));
-        wire = wire.wanted(Target::AtMost(0.1));
-    }
-    let mut rows = vec![against_reading, wire];
-    for (peer, rates) in peers.iter().zip(theirs) {
-        rows.push(Row::new(name, "MB/s", ours.clone()).against(peer.0, rates));
-    }
-    Ok(rows)
+    lab.stop()?;
+    Ok(rows_of_equal(figures, share, &peers, theirs))
 }
 
-/// MB/s and bytes on the loopback interface of one sync.
-fn one(work: &Path, size: u64, equal: bool) -> Result<(f64, f64)> {
-    let mut lab = Lab::new(work, 2)?;
-    fill(&lab.disk(0), size)?;
-    if equal {
-        std::fs::copy(lab.disk(0), lab.disk(1))?;
-        // Else the syncer's flush would write this copy.
-        std::fs::File::open(lab.disk(1))?.sync_all()?;
+type ByPlace = [(ReadFrom, Vec<f64>, Vec<f64>); 2];
+
+fn rows_of_equal(
+    figures: ByPlace,
+    share: Vec<f64>,
+    peers: &[&Copier],
+    theirs: Vec<Vec<f64>>,
+) -> Vec<Row> {
+    let name = |from: ReadFrom| format!("sync of equal disks, {}", from.name());
+    let cold = figures[0].1.clone();
+    let against_reading = |(from, ours, reading): (ReadFrom, _, _)| {
+        let row = Row::new(name(from), "MB/s", ours).against("reading both at once", reading);
+        match from {
+            ReadFrom::Medium => row.wanted(Target::RatioAtLeast(0.8)),
+            ReadFrom::Memory => row,
+        }
+    };
+    let mut rows: Vec<Row> = figures.into_iter().map(against_reading).collect();
+    let wire = Row::new(
+        "sync of equal disks: bytes on the wire",
+        "% of its size",
+        share,
+    );
+    rows.push(wire.wanted(Target::AtMost(0.1)));
+    let peers = peers.iter().zip(theirs).map(|(peer, rates)| {
+        Row::new(name(ReadFrom::Medium), "MB/s", cold.clone()).against(peer.0, rates)
+    });
+    rows.extend(peers);
+    rows
+}
+
+/// The second host forgets what it has, and is up to date again.
+fn sync_again(lab: &Lab, size: u64) -> Result<()> {
+    lab.hosts[1].marsadm(&["invalidate", RES])?.ok()?;
+    until_synced(lab, size).map(drop)
+}
+
+/// A fresh member with nothing on its disk.
+fn empty_disk(common: &Common) -> Result<Vec<Row>> {
+    let (work, size) = (common.work()?, common.size());
+    let peers = peers(common);
+    let (mut ours, mut theirs) = (Vec::new(), vec![Vec::new(); peers.len()]);
+    let bar = bar(common.rounds().into(), "sync to an empty disk");
+    for _ in 0..common.rounds() {
+        let mut lab = Lab::new(&work, 2)?;
+        let disks = [lab.disk(0), lab.disk(1)];
+        fill(&disks[0], size)?;
+        lab.create(size)?;
+        ours.push(rate(size, || {
+            lab.member(1, size, "join-resource")?;
+            until_synced(&lab, size).map(drop)
+        })?);
+        lab.stop()?;
+        for (peer, rates) in peers.iter().zip(&mut theirs) {
+            rates.push(copy(peer.1, &disks[0], &disks[1], size, false)?);
+        }
+        bar.inc(1);
     }
-    lab.create(size)?;
-    let wire = loopback_bytes()?;
+    bar.finish_and_clear();
+    let row = || Row::new("sync to an empty disk", "MB/s", ours.clone());
+    if peers.is_empty() {
+        return Ok(vec![row()]);
+    }
+    let pairs = peers.iter().zip(theirs);
+    Ok(pairs
+        .map(|(peer, rates)| row().against(peer.0, rates))
+        .collect())
+}
+
+/// MB/s at which `size` bytes are through when `work` has ended.
+fn rate(size: u64, work: impl FnOnce() -> Result<()>) -> Result<f64> {
     let watch = Stopwatch::start();
-    lab.member(1, size, "join-resource")?;
-    until_synced(&lab, size)?;
-    let (seconds, wire) = (watch.seconds(), loopback_bytes()? - wire);
-    lab.stop()?;
-    Ok((size as f64 / 1e6 / seconds, wire))
+    work()?;
+    Ok(size as f64 / 1e6 / watch.seconds())
 }
 
 /// Until the second host's disk has been synced; the seconds from which on, and the bytes with which, it was under way.
@@ -130,15 +212,29 @@ pub fn fill(path: &Path, size: u64) -> Result<()> {
     Ok(())
 }
 
-fn read_rate(path: &Path, size: u64) -> Result<f64> {
+fn read_all(path: &Path) -> Result<()> {
     let mut file = std::fs::File::open(path)?;
-    let watch = Stopwatch::start();
     let mut buffer = vec![0; 1 << 20];
     while std::io::Read::read(&mut file, &mut buffer)? > 0 {}
-    Ok(size as f64 / 1e6 / watch.seconds())
+    Ok(())
 }
 
-fn is_there(peer: &(&str, &[&str])) -> bool {
+/// Both by a thread of its own each.
+fn read_at_once(disks: &[PathBuf; 2]) -> Result<()> {
+    std::thread::scope(|threads| {
+        let other = threads.spawn(|| read_all(&disks[1]));
+        read_all(&disks[0])?;
+        other.join().expect("it does nothing that could panic")
+    })
+}
+
+/// The copiers that are installed.
+fn peers(common: &Common) -> Vec<&'static Copier> {
+    let wanted = PEERS.iter().filter(|_| common.peers);
+    wanted.filter(|peer| is_there(peer)).collect()
+}
+
+fn is_there(peer: &Copier) -> bool {
     let run = Command::new(peer.1[0])
         .arg("--version")
         .stdout(Stdio::null())
