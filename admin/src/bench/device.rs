@@ -303,6 +303,8 @@ pub fn fio(common: &Common, work: &Path, load: &Load, uri: &str) -> Result<f64> 
     if load.ends == Ends::ByTime {
         command.args(["--time_based=1", &runtime]);
     }
+    // What was written before must not be written during the measurement.
+    rustix::fs::syncfs(std::fs::File::open(work)?)?;
     let watch = Stopwatch::start();
     let out = command
         .output()

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use transport::control::{Answer, Change, ControlClient, Request};
+use tree::ReplayPos;
 
 use crate::demo::cluster::{Host, make_disk};
 
@@ -16,6 +17,9 @@ const DAEMONS: &str = "MARS_BENCH_DAEMONS";
 
 /// Longest wait for anything that must come.
 pub const PATIENCE: Duration = Duration::from_secs(180);
+
+/// A daemon has told by then how far it is.
+const REPORTED_WITHIN: Duration = Duration::from_millis(2500);
 
 /// Hosts of one cluster; the first one created it. Ends them all when dropped.
 pub struct Lab {
@@ -125,6 +129,18 @@ impl Lab {
             bytes.sum()
         }
         below(self.hosts[nr].dir())
+    }
+
+    /// Waits until the first host has nothing left to be written back: else it would do that while another is measured.
+    pub fn settle(&self) -> Result<()> {
+        std::thread::sleep(REPORTED_WITHIN);
+        let mut control = self.control(0)?;
+        let path = format!("resource-{RES}/replay-{}", self.hosts[0].name());
+        until("the writeback", Duration::from_millis(50), || {
+            let text = value_of(&mut control, &path)?.unwrap_or_default();
+            Ok(text.parse().is_ok_and(|pos: ReplayPos| pos.dirty == 0))
+        })?;
+        Ok(())
     }
 
     /// Stops all hosts in order, the first one last.

@@ -55,6 +55,9 @@ fn unreachable(common: &Common) -> Result<Vec<Row>> {
             // Who comes first changes, so that neither always finds what the other has left in the caches.
             for nr in [round % 2, 1 - round % 2] {
                 let lab = [&with, &without][nr as usize];
+                for lab in [&with, &without] {
+                    lab.settle()?;
+                }
                 figures[nr as usize].push(fio(common, &work, load, &lab.uri(0))?);
             }
             bar.inc(1);
