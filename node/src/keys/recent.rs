@@ -50,7 +50,9 @@ impl<T> Recent<T> {
         if nr < self.lost {
             return None;
         }
-        let from = self.items.partition_point(|(own, _)| *own <= nr);
+        // From the end, for readers are rarely far behind.
+        let newer = self.items.iter().rev().take_while(|(own, _)| *own > nr);
+        let from = self.items.len() - newer.count();
         Some(self.items.range(from..).map(|(_, item)| item))
     }
 }
