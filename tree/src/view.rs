@@ -49,7 +49,7 @@ impl<'a> ClusterView<'a> {
 
     /// Identity of the cluster.
     pub fn id(&self) -> Option<ClusterId> {
-        parsed(self.tree, &key::uuid())
+        parsed(self.tree, &Key::Uuid.text(&[]))
     }
 
     /// Members of the cluster: all hosts with an address.
@@ -82,25 +82,25 @@ impl<'a> ClusterView<'a> {
 
     /// Lamport time of the last heartbeat of `host`, in nanoseconds.
     pub fn heartbeat_ns(&self, host: &Host) -> Option<u64> {
-        let time = key::of_host(Key::Time, host);
-        ns_from_text(self.tree.text(time.as_str())?).ok()
+        let time = Key::Time.text(&[host.as_str()]);
+        ns_from_text(self.tree.text(&time)?).ok()
     }
 
     /// Is the daemon of `host` running, as far as it has said?
     pub fn is_alive(&self, host: &Host) -> bool {
-        is_on(self.tree, &key::of_host(Key::Alive, host))
+        is_on(self.tree, &Key::Alive.text(&[host.as_str()]))
     }
 
     /// Level of too little space at `host`, 0 to 4; 0 when unknown.
     pub fn emergency_level(&self, host: &Host) -> u64 {
-        let level = key::of_host(Key::Emergency, host);
+        let level = Key::Emergency.text(&[host.as_str()]);
         number_at(self.tree, &level).unwrap_or(0)
     }
 
     /// How many syncs may run at a time on `host`: its own default before that for all. `None` for no limit.
     pub fn sync_limit(&self, host: &Host) -> Option<u64> {
-        let own = key::of_host(Key::HostSyncLimit, host);
-        let common = || number_at(self.tree, &key::of_all(Key::DefaultSyncLimit));
+        let own = Key::HostSyncLimit.text(&[host.as_str()]);
+        let common = || number_at(self.tree, &Key::DefaultSyncLimit.text(&[]));
         let limit = number_at(self.tree, &own).or_else(common)?;
         (limit > 0).then_some(limit)
     }
@@ -124,22 +124,22 @@ impl<'a> ResourceView<'a> {
 
     /// Was it created and not deleted?
     pub fn exists(&self) -> bool {
-        self.tree.text(key::primary(self.res).as_str()).is_some()
+        self.tree.text(&self.key(Key::Primary)).is_some()
     }
 
     /// Logical size of the device in bytes.
     pub fn size(&self) -> Option<u64> {
-        number_at(self.tree, &key::size(self.res))
+        number_at(self.tree, &self.key(Key::Size))
     }
 
     /// Greatest log number ever used, as the commands noted it.
     pub fn max_nr(&self) -> Option<u64> {
-        number_at(self.tree, &key::maxnr(self.res))
+        number_at(self.tree, &self.key(Key::MaxNr))
     }
 
     /// Who should write. `None` when nobody should, or nobody knows.
     pub fn designated_primary(&self) -> Option<Host> {
-        parsed::<MaybeHost>(self.tree, &key::primary(self.res))?.0
+        parsed::<MaybeHost>(self.tree, &self.key(Key::Primary))?.0
     }
 
     /// Should `host` write?
@@ -149,7 +149,7 @@ impl<'a> ResourceView<'a> {
 
     /// Does `host` write, as it reports itself?
     pub fn is_actual_primary(&self, host: &Host) -> bool {
-        is_on(self.tree, &key::of_member(Key::IsPrimary, self.res, host))
+        is_on(self.tree, &of_member(Key::IsPrimary, self.res, host))
     }
 
     /// All hosts that report to be primary; more than one after a forced failover.
@@ -183,7 +183,7 @@ impl<'a> ResourceView<'a> {
         let members = self.members();
         let mut hosts = self.participants();
         hosts.retain(|host| {
-            let uses = is_on(self.tree, &key::of_member(Key::ProsumerOn, self.res, host));
+            let uses = is_on(self.tree, &of_member(Key::ProsumerOn, self.res, host));
             !members.contains(host) && uses
         });
         hosts
@@ -200,7 +200,7 @@ impl<'a> ResourceView<'a> {
 
     /// A todo switch of `host`.
     pub fn todo(&self, host: &Host, switch: Switch) -> bool {
-        is_on(self.tree, &key::todo(self.res, host, switch))
+        is_on(self.tree, &of_member(switch.todo_key(), self.res, host))
     }
 
     /// All logs that exist somewhere and their durable length as the creator published it. A length that is
@@ -215,7 +215,7 @@ impl<'a> ResourceView<'a> {
 
     /// Published length of one log.
     pub fn log_len(&self, log: &LogName) -> Option<u64> {
-        number_at(self.tree, &key::log(self.res, log))
+        number_at(self.tree, key::log(self.res, log).as_str())
     }
 
     /// Logs that everybody has to delete.
@@ -253,7 +253,7 @@ impl<'a> ResourceView<'a> {
     /// The replay positions of all members; `None` where one is missing or garbled.
     pub fn replays(&self) -> BTreeMap<Host, Option<ReplayPos>> {
         let replay = |host: Host| {
-            let position = parsed(self.tree, &key::replay(self.res, &host));
+            let position = parsed(self.tree, &of_member(Key::Replay, self.res, &host));
             (host, position)
         };
         self.members().into_iter().map(replay).collect()
@@ -263,6 +263,10 @@ impl<'a> ResourceView<'a> {
     pub fn min_replay_seq(&self) -> Option<u64> {
         let positions: Option<Vec<ReplayPos>> = self.replays().into_values().collect();
         positions?.iter().map(|pos| pos.log.seq).min()
+    }
+
+    fn key(&self, key: Key) -> String {
+        key.text(&[self.res.as_str()])
     }
 
     /// Who has a key that is `stem` and the name of a host.
@@ -324,27 +328,27 @@ impl<'a> MemberView<'a> {
 
     /// Any key of this member that holds `0` or `1`; off when missing or garbled.
     pub fn on(&self, key: Key) -> bool {
-        is_on(self.tree, &self.path(key))
+        is_on(self.tree, &self.key(key))
     }
 
     /// Any key of this member that holds a number from 0.
     pub fn number(&self, key: Key) -> Option<u64> {
-        number_at(self.tree, &self.path(key))
+        number_at(self.tree, &self.key(key))
     }
 
     /// The text of any key of this member.
     pub fn text(&self, key: Key) -> Option<&'a str> {
-        self.tree.text(self.path(key).as_str())
+        self.tree.text(&self.key(key))
     }
 
     /// How far its disk has come.
     pub fn replay(&self) -> Option<ReplayPos> {
-        parsed(self.tree, &self.path(Key::Replay))
+        parsed(self.tree, &self.key(Key::Replay))
     }
 
     /// Log `seq` as it has it.
     pub fn version(&self, seq: u64) -> Option<VersionLink> {
-        parsed(self.tree, &key::version(self.res, seq, self.host))
+        parsed(self.tree, key::version(self.res, seq, self.host).as_str())
     }
 
     /// Bytes which the sync has behind it.
@@ -354,7 +358,7 @@ impl<'a> MemberView<'a> {
 
     /// What replay must reach before a synced disk is consistent.
     pub fn sync_pos(&self) -> Option<ReplayPos> {
-        parsed(self.tree, &self.path(Key::SyncPos))
+        parsed(self.tree, &self.key(Key::SyncPos))
     }
 
     /// The same, distinguishing none (outer `None`) from one that cannot be read (`Some(None)`).
@@ -372,18 +376,18 @@ impl<'a> MemberView<'a> {
 
     /// State of replay.
     pub fn replay_code(&self) -> Option<ReplayCode> {
-        parsed(self.tree, &self.path(Key::ReplayCode))
+        parsed(self.tree, &self.key(Key::ReplayCode))
     }
 
     /// Preferred sources of logs, best first.
     pub fn fetch_from(&self) -> Vec<Host> {
-        let list: Option<HostList> = parsed(self.tree, &self.path(Key::FetchFrom));
+        let list: Option<HostList> = parsed(self.tree, &self.key(Key::FetchFrom));
         list.unwrap_or_default().0
     }
 
     /// Number of the one log this member may go to although the logs before it are missing.
     pub fn skip_check(&self) -> Option<u64> {
-        let check: Option<crate::value::SkipCheck> = parsed(self.tree, &self.path(Key::SkipCheck));
+        let check: Option<crate::value::SkipCheck> = parsed(self.tree, &self.key(Key::SkipCheck));
         check.map(|check| check.seq)
     }
 
@@ -392,8 +396,8 @@ impl<'a> MemberView<'a> {
         self.number(Key::EmergencyLimit).unwrap_or(0).min(100)
     }
 
-    fn path(&self, key: Key) -> Path {
-        key::of_member(key, self.res, self.host)
+    fn key(&self, key: Key) -> String {
+        of_member(key, self.res, self.host)
     }
 }
 
@@ -411,15 +415,19 @@ pub(crate) fn version_of(tail: &str) -> Option<(u64, Host)> {
     Some((parse_seq(seq)?, Host::new(host).ok()?))
 }
 
-fn parsed<T: FromStr>(tree: &Tree, path: &Path) -> Option<T> {
-    tree.text(path.as_str())?.parse().ok()
+fn of_member(key: Key, res: &Resource, host: &Host) -> String {
+    key.text(&[res.as_str(), host.as_str()])
 }
 
-fn number_at(tree: &Tree, path: &Path) -> Option<u64> {
-    number(tree.text(path.as_str())?).ok()
+fn parsed<T: FromStr>(tree: &Tree, path: &str) -> Option<T> {
+    tree.text(path)?.parse().ok()
 }
 
-fn is_on(tree: &Tree, path: &Path) -> bool {
+fn number_at(tree: &Tree, path: &str) -> Option<u64> {
+    number(tree.text(path)?).ok()
+}
+
+fn is_on(tree: &Tree, path: &str) -> bool {
     parsed(tree, path) == Some(OnOff(true))
 }
 
