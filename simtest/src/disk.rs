@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IoSlice};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -31,8 +32,33 @@ pub enum Fault {
 struct Inode {
     now: Vec<u8>,
     durable: Vec<u8>,
-    dirty: BTreeSet<usize>,
+    dirty: Sectors,
     locked: bool,
+}
+
+/// Numbers of sectors, as bits.
+#[derive(Clone, Default)]
+struct Sectors(Vec<u64>);
+
+impl Sectors {
+    fn add(&mut self, sectors: RangeInclusive<usize>) {
+        let words = sectors.end() / 64 + 1;
+        if self.0.len() < words {
+            self.0.resize(words, 0);
+        }
+        for sector in sectors {
+            self.0[sector / 64] |= 1 << (sector % 64);
+        }
+    }
+
+    /// All of them in order; none is left.
+    fn take(&mut self) -> impl Iterator<Item = usize> + use<> {
+        let words = std::mem::take(&mut self.0).into_iter().enumerate();
+        words.flat_map(|(nr, word)| {
+            let bits = (0..64).filter(move |bit| word & 1 << bit != 0);
+            bits.map(move |bit| nr * 64 + bit)
+        })
+    }
 }
 
 #[derive(Clone, Debug)]
@@ -49,6 +75,8 @@ struct State {
     durable_names: BTreeMap<PathBuf, u64>,
     pending: BTreeMap<PathBuf, Vec<Change>>,
     dirs: BTreeSet<PathBuf>,
+    /// Visible bytes of all files.
+    used: u64,
     capacity: u64,
     faults: Vec<(PathBuf, Fault)>,
     /// Changing calls until the power goes; `None` = never.
@@ -88,6 +116,7 @@ impl SimFs {
             durable_names: BTreeMap::new(),
             pending: BTreeMap::new(),
             dirs: BTreeSet::from([PathBuf::from("/")]),
+            used: 0,
             capacity,
             faults: Vec::new(),
             fuse: None,
@@ -113,6 +142,7 @@ impl SimFs {
             ..Inode::default()
         };
         state.inodes.insert(id, inode);
+        state.used += size;
         state.names.insert(path.to_owned(), id);
         state.durable_names.insert(path.to_owned(), id);
     }
@@ -121,14 +151,14 @@ impl SimFs {
     pub fn grow_disk(&self, path: &Path, more: u64) {
         let mut state = self.state();
         let (chance, id) = (state.chance.clone(), state.names.get(path).copied());
-        let Some(inode) = id.and_then(|id| state.inodes.get_mut(&id)) else {
-            return;
-        };
-        let garbage = chance.u64() as u8;
-        for bytes in [&mut inode.now, &mut inode.durable] {
-            let len = bytes.len() + more as usize;
-            bytes.resize(len, garbage);
-        }
+        let Some(id) = id else { return };
+        state.edit(id, |inode| {
+            let garbage = chance.u64() as u8;
+            for bytes in [&mut inode.now, &mut inode.durable] {
+                let len = bytes.len() + more as usize;
+                bytes.resize(len, garbage);
+            }
+        });
     }
 
     /// What is visible of a file now.
@@ -161,7 +191,7 @@ impl SimFs {
     /// From now on only `bytes` more fit.
     pub fn leave_room(&self, bytes: u64) {
         let mut state = self.state();
-        state.capacity = state.used() + bytes;
+        state.capacity = state.used + bytes;
     }
 
     /// No more faults that were planned, no fuse, and room again.
@@ -292,12 +322,22 @@ impl State {
         }
     }
 
-    fn used(&self) -> u64 {
+    /// Works on a file, if it is there, and counts what it has grown.
+    fn edit(&mut self, id: u64, work: impl FnOnce(&mut Inode)) {
+        if let Some(inode) = self.inodes.get_mut(&id) {
+            self.used -= inode.now.len() as u64;
+            work(inode);
+            self.used += inode.now.len() as u64;
+        }
+    }
+
+    fn sum(&self) -> u64 {
         self.inodes.values().map(|i| i.now.len() as u64).sum()
     }
 
     fn reserve(&self, more: u64) -> io::Result<()> {
-        if more > 0 && self.used() + more > self.capacity {
+        debug_assert_eq!(self.used, self.sum(), "every change of length is counted");
+        if more > 0 && self.used + more > self.capacity {
             return Err(io::Error::from(io::ErrorKind::StorageFull));
         }
         Ok(())
@@ -329,6 +369,7 @@ impl State {
             .map(|i| i.lose(&chance))
             .sum::<u64>();
         self.counts.sectors_lost += lost;
+        self.used = self.sum();
     }
 }
 
@@ -355,7 +396,7 @@ impl Inode {
         if self.now.len() != self.durable.len() && chance.chance(500) {
             self.durable.resize(self.now.len(), 0);
         }
-        for sector in std::mem::take(&mut self.dirty) {
+        for sector in self.dirty.take() {
             let from = sector * SECTOR;
             let to = (from + SECTOR).min(self.now.len()).min(self.durable.len());
             if from >= to {
@@ -377,7 +418,7 @@ impl Inode {
 
     fn flush(&mut self) {
         self.durable.resize(self.now.len(), 0);
-        for sector in std::mem::take(&mut self.dirty) {
+        for sector in self.dirty.take() {
             let from = (sector * SECTOR).min(self.now.len());
             let to = (from + SECTOR).min(self.now.len());
             self.durable[from..to].copy_from_slice(&self.now[from..to]);
@@ -386,15 +427,17 @@ impl Inode {
 
     fn touch(&mut self, at: usize, len: usize) {
         if len > 0 {
-            self.dirty.extend(at / SECTOR..=(at + len - 1) / SECTOR);
+            self.dirty.add(at / SECTOR..=(at + len - 1) / SECTOR);
         }
     }
 
     fn write(&mut self, bytes: &[u8], at: usize) {
-        if self.now.len() < at + bytes.len() {
-            self.now.resize(at + bytes.len(), 0);
+        if self.now.len() < at {
+            self.now.resize(at, 0);
         }
-        self.now[at..at + bytes.len()].copy_from_slice(bytes);
+        let over = bytes.len().min(self.now.len() - at);
+        self.now[at..at + over].copy_from_slice(&bytes[..over]);
+        self.now.extend_from_slice(&bytes[over..]);
         self.touch(at, bytes.len());
     }
 }
@@ -514,7 +557,7 @@ impl Fs for SimFs {
     fn free_space(&self, _path: &Path) -> io::Result<FreeSpace> {
         let state = self.state();
         state.check_power()?;
-        let free = state.capacity.saturating_sub(state.used());
+        let free = state.capacity.saturating_sub(state.used);
         Ok(FreeSpace {
             free,
             total: state.capacity,
@@ -546,9 +589,7 @@ impl SimFile {
         let mut state = self.state()?;
         state.change()?;
         state.fault(&self.path, fault)?;
-        if let Some(inode) = state.inodes.get_mut(&self.id) {
-            work(inode);
-        }
+        state.edit(self.id, work);
         Ok(())
     }
 }
@@ -590,13 +631,13 @@ impl BlockFile for SimFile {
             Err(_) => state.chance.below(all as u64 + 1) as usize,
         };
         let mut at = at as usize;
-        if let Some(inode) = state.inodes.get_mut(&self.id) {
+        state.edit(self.id, |inode| {
             for buf in bufs {
                 let part = buf.len().min(rest);
                 inode.write(&buf[..part], at);
                 (at, rest) = (at + part, rest - part);
             }
-        }
+        });
         failed
     }
 
@@ -605,17 +646,15 @@ impl BlockFile for SimFile {
         state.change()?;
         let failed = state.fault(&self.path, Fault::FlushError);
         let chance = state.chance.clone();
-        if let Some(inode) = state.inodes.get_mut(&self.id) {
-            match failed {
-                Ok(()) => inode.flush(),
-                // The kernel has dropped the pages: some reached the medium, nobody knows which.
-                Err(_) => {
-                    let locked = inode.locked;
-                    inode.lose(&chance);
-                    inode.locked = locked;
-                }
+        state.edit(self.id, |inode| match failed {
+            Ok(()) => inode.flush(),
+            // The kernel has dropped the pages: some reached the medium, nobody knows which.
+            Err(_) => {
+                let locked = inode.locked;
+                inode.lose(&chance);
+                inode.locked = locked;
             }
-        }
+        });
         failed
     }
 
