@@ -15,6 +15,7 @@ use bytes::Bytes;
 use node::export::{Answer, Device, DeviceError, Exports, Opened};
 use tokio::task::JoinSet;
 
+use crate::disk::SimFs;
 use crate::history::{Branch, UNIT_BYTES, fill};
 use crate::prng::Prng;
 use crate::trace::Trace;
@@ -109,6 +110,13 @@ pub struct App {
     shared: Arc<Shared>,
 }
 
+/// What the next answers do to a host.
+struct Fuse {
+    host: String,
+    fs: SimFs,
+    count: u64,
+}
+
 struct Shared {
     res: String,
     size: u64,
@@ -118,6 +126,7 @@ struct Shared {
     state: Mutex<State>,
     working: watch::Sender<bool>,
     hurried: AtomicBool,
+    fuse: Mutex<Option<Fuse>>,
     sessions: Mutex<BTreeMap<String, JoinSet<()>>>,
 }
 
@@ -141,6 +150,7 @@ impl App {
                 state: Mutex::new(state),
                 working: watch::Sender::new(false),
                 hurried: AtomicBool::new(false),
+                fuse: Mutex::default(),
                 sessions: Mutex::default(),
             }),
         }
@@ -154,6 +164,21 @@ impl App {
     /// From now on its writers do not always wait for one answer before they ask for more.
     pub fn hurry(&self) {
         self.shared.hurried.store(true, Relaxed);
+    }
+
+    /// The power of `host` goes in the moment in which it answers for the `count`th time from now that something is durable.
+    /// Until then the application is in a great hurry.
+    pub fn cut_power_at_answer(&self, host: &str, fs: &SimFs, count: u64) {
+        *self.shared.fuse() = Some(Fuse {
+            host: host.to_owned(),
+            fs: fs.clone(),
+            count,
+        });
+    }
+
+    /// No power goes because of an answer.
+    pub fn forget_cut(&self) {
+        *self.shared.fuse() = None;
     }
 
     /// Ends in order: everything is flushed and the device is closed soon.
@@ -258,6 +283,25 @@ impl Shared {
 
     fn sessions(&self) -> MutexGuard<'_, BTreeMap<String, JoinSet<()>>> {
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn fuse(&self) -> MutexGuard<'_, Option<Fuse>> {
+        self.fuse.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Something was answered to be durable.
+    fn burn_fuse(&self, host: &str) {
+        let mut fuse = self.fuse();
+        let Some(burning) = fuse.as_mut().filter(|fuse| fuse.host == host) else {
+            return;
+        };
+        burning.count = burning.count.saturating_sub(1);
+        if burning.count == 0 {
+            burning.fs.power_off();
+            *fuse = None;
+            drop(fuse);
+            self.note(host, "app: the power goes at an answer");
+        }
     }
 
     fn note(&self, host: &str, what: &str) {
@@ -410,7 +454,9 @@ impl Shared {
             if !stays {
                 return Ok(());
             }
-            let rushes = self.hurried.load(Relaxed) && self.chance.chance(RUSH_PERMILLE);
+            let great = self.fuse().is_some();
+            let hurried = self.hurried.load(Relaxed);
+            let rushes = hurried && (great || self.chance.chance(RUSH_PERMILLE));
             let done = match rushes {
                 true => self.rush(nr, host, device).await,
                 false => self.one_request(nr, host, device).await,
@@ -524,6 +570,10 @@ impl Shared {
             line.branch.note_durable(at + 1);
         }
         state.counts.changes += 1;
+        drop(state);
+        if fua {
+            self.burn_fuse(host);
+        }
         Ok(())
     }
 
@@ -537,6 +587,8 @@ impl Shared {
         let mut state = self.state();
         state.lines[nr].branch.note_durable(covered);
         state.counts.flushes += 1;
+        drop(state);
+        self.burn_fuse(host);
         Ok(())
     }
 

@@ -5,14 +5,19 @@
 //! changes of length, and names that no [`storage::Fs::sync_dir`] made durable (the changes of one
 //! directory survive up to some point in their order, as a journal keeps them).
 
+mod write_ahead;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{self, IoSlice};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use node::export::Exports;
+use node::node::Hub;
 use storage::io::{BlockFile, Extent, ExtentKind, FreeSpace, Fs, OpenHow};
 
+use self::write_ahead::WriteAhead;
 use crate::prng::Prng;
 
 const SECTOR: usize = 512;
@@ -85,6 +90,8 @@ struct State {
     epoch: u64,
     chance: Prng,
     counts: Counts,
+    /// While a node runs.
+    write_ahead: Option<WriteAhead>,
 }
 
 /// What was done to this file system so far.
@@ -124,6 +131,7 @@ impl SimFs {
             epoch: 0,
             chance,
             counts: Counts::default(),
+            write_ahead: None,
         })))
     }
 
@@ -277,6 +285,19 @@ impl SimFs {
     pub fn counts(&self) -> Counts {
         self.state().counts
     }
+
+    /// From now on nothing may reach a disk that this node offers before it is durable in a log.
+    pub fn watch_write_ahead(&self, hub: &Arc<Hub>, exports: &Arc<Exports>) {
+        let mut watch = WriteAhead::new(hub, exports);
+        let mut state = self.state();
+        watch.early = state.write_ahead.take().and_then(|before| before.early);
+        state.write_ahead = Some(watch);
+    }
+
+    /// What has reached a disk too early.
+    pub fn written_early(&self) -> Option<String> {
+        self.state().write_ahead.as_ref()?.early.clone()
+    }
 }
 
 impl State {
@@ -316,6 +337,7 @@ impl State {
             Some(i) => {
                 self.faults.remove(i);
                 self.counts.faults += 1;
+                self.note_failed();
                 Err(io::Error::from_raw_os_error(5))
             }
             None => Ok(()),
@@ -335,9 +357,16 @@ impl State {
         self.inodes.values().map(|i| i.now.len() as u64).sum()
     }
 
-    fn reserve(&self, more: u64) -> io::Result<()> {
+    fn note_failed(&mut self) {
+        if let Some(watch) = &mut self.write_ahead {
+            watch.failed = true;
+        }
+    }
+
+    fn reserve(&mut self, more: u64) -> io::Result<()> {
         debug_assert_eq!(self.used, self.sum(), "every change of length is counted");
         if more > 0 && self.used + more > self.capacity {
+            self.note_failed();
             return Err(io::Error::from(io::ErrorKind::StorageFull));
         }
         Ok(())
@@ -623,6 +652,7 @@ impl BlockFile for SimFile {
         let all: usize = bufs.iter().map(|b| b.len()).sum();
         let mut state = self.state()?;
         state.change()?;
+        state.look_at_log(&self.path, at, bufs);
         let failed = state.fault(&self.path, Fault::WriteError);
         let have = state.inodes.get(&self.id).map_or(0, |i| i.now.len() as u64);
         state.reserve((at + all as u64).saturating_sub(have))?;

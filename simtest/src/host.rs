@@ -119,7 +119,8 @@ impl SimHost {
             config: self.config.clone(),
         };
         self.exec = Some(exec);
-        self.node = Some(Node::start(parts).await?);
+        let node = self.node.insert(Node::start(parts).await?);
+        self.fs.watch_write_ahead(node.hub(), node.exports());
         Ok(())
     }
 

@@ -259,7 +259,18 @@ impl World {
     /// Every promise that was broken so far.
     pub fn broken(&self) -> Vec<String> {
         let by_apps = self.apps.values().flat_map(App::broken);
-        self.broken.iter().cloned().chain(by_apps).collect()
+        let early = self.hosts.iter().filter_map(|(name, host)| {
+            let early = host.fs.written_early()?;
+            Some(format!(
+                "{name}: {early} was on the disk before it was durable in a log (10)"
+            ))
+        });
+        self.broken
+            .iter()
+            .cloned()
+            .chain(by_apps)
+            .chain(early)
+            .collect()
     }
 
     /// Notes a broken promise.

@@ -1,18 +1,18 @@
-//! Is the simulation blind somewhere? Puts the defects of `mutations.txt` into a copy of the sources, one at a
-//! time, and runs random worlds until one breaks a promise.
+//! Is the simulation blind somewhere? Builds a copy of the sources that has all defects of `mutations.txt` behind switches, and
+//! with one defect switched on at a time tells the story that has to show it, or runs random worlds until one breaks a promise.
 //!
-//! Run at the root of the repository. The copy lies in `target/mutants`; a defect that no seed shows is
-//! tried on the stories.
+//! Run at the root of the repository. The copy and what is built from it lie in `target/mutants`; the sources stay as they are.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Parser;
 use simtest::mutations::{self, Mutation};
 
-/// Runs random worlds with deliberate defects.
+/// Runs random worlds and stories with deliberate defects.
 #[derive(Parser)]
 struct Options {
     /// So many seeds for each defect, at most.
@@ -24,6 +24,12 @@ struct Options {
     /// Only every so-manieth defect.
     #[arg(long, default_value_t = 1)]
     every: usize,
+    /// No stories: what do seeds alone show?
+    #[arg(long)]
+    seeds_only: bool,
+    /// Everything that is run is an argument of this command.
+    #[arg(long)]
+    through: Option<String>,
 }
 
 fn main() -> anyhow::Result<ExitCode> {
@@ -41,16 +47,12 @@ fn main() -> anyhow::Result<ExitCode> {
         .filter(wanted)
         .step_by(options.every.max(1))
         .collect();
-    let work = Work::prepare(root, options.seeds)?;
+    let work = Work::prepare(&root, &all, options)?;
     let mut caught = 0;
     for mutation in &chosen {
         let verdict = work.try_one(mutation)?;
-        println!(
-            "{:<28} {}: {}",
-            verdict.text(),
-            mutation.file,
-            mutation.name
-        );
+        let (text, file, name) = (verdict.text(), &mutation.file, &mutation.name);
+        println!("{text:<28} {file}: {name}");
         caught += usize::from(matches!(verdict, Verdict::Caught(_)));
     }
     println!("{caught} of {} defects caught", chosen.len());
@@ -65,8 +67,6 @@ fn main() -> anyhow::Result<ExitCode> {
 enum Verdict {
     Caught(String),
     Missed,
-    /// No defect of a program that could be shipped: its line in the table is wrong, or the build could not run.
-    DoesNotCompile,
 }
 
 impl Verdict {
@@ -74,7 +74,6 @@ impl Verdict {
         match self {
             Verdict::Caught(how) => format!("caught {how}"),
             Verdict::Missed => "NOT CAUGHT".to_owned(),
-            Verdict::DoesNotCompile => "DOES NOT COMPILE".to_owned(),
         }
     }
 }
@@ -90,154 +89,217 @@ const OURS: [&str; 7] = [
     "simtest",
 ];
 
+/// A run that is not over after so long never ends: that, too, is seen.
+const RUN_MAX: Duration = Duration::from_secs(900);
+
 /// Where it all happens.
 struct Work {
-    root: PathBuf,
-    copy: PathBuf,
-    seeds: u64,
+    options: Options,
+    dir: PathBuf,
+    /// The programs with all defects.
+    simtest: PathBuf,
+    stories: PathBuf,
     /// Seeds that break a promise without any defect of the table.
-    broken: String,
+    broken: Vec<String>,
 }
 
-/// What a run of many seeds came to.
+/// How a program ended, and what it printed.
 struct Ran {
     success: bool,
-    seeds: Option<u64>,
-    failed: Vec<String>,
+    ended: bool,
+    text: String,
 }
 
 impl Work {
-    /// Copies the sources and finds out which seeds hold without any defect.
-    fn prepare(root: PathBuf, seeds: u64) -> anyhow::Result<Work> {
-        let copy = root.join("target/mutants");
-        copy_sources(&root, &copy)?;
+    /// Builds the copy with all defects, and finds out which seeds hold without any.
+    fn prepare(root: &Path, all: &[Mutation], options: Options) -> anyhow::Result<Work> {
+        let dir = root.join("target/mutants");
+        copy_sources(root, &dir, all)?;
         let mut work = Work {
-            root,
-            copy,
-            seeds,
-            broken: String::new(),
+            simtest: dir.join("simtest"),
+            stories: dir.join("stories"),
+            broken: Vec::new(),
+            options,
+            dir,
         };
-        if !work.build()? {
-            bail!("the sources do not compile");
-        }
-        let ran = work.run(&["--keep-going"])?;
-        work.broken = ran.failed.join(",");
-        println!("without a defect these seeds fail: [{}]", work.broken);
+        work.build(root)?;
+        let ran = work.run_seeds(None, &["--keep-going"])?;
+        work.broken = failed_seeds(&ran.text);
+        println!(
+            "without a defect these seeds fail: [{}]",
+            work.broken.join(", ")
+        );
         Ok(work)
     }
 
-    /// Builds with one defect and runs; the copy is whole again afterwards.
     fn try_one(&self, mutation: &Mutation) -> anyhow::Result<Verdict> {
-        let broken = mutation.apply(&self.root).map_err(anyhow::Error::msg)?;
-        let place = self.copy.join(DEEPER).join(&mutation.file);
-        let whole = fs::read(&place)?;
-        fs::write(&place, broken)?;
-        let verdict = self.build_and_run();
-        fs::write(&place, whole)?;
-        verdict
+        let by = mutation.by.as_deref().filter(|_| !self.options.seeds_only);
+        if let Some(by) = by
+            && let Some(how) = self.told(mutation, &[by])?
+        {
+            return Ok(Verdict::Caught(how));
+        }
+        let ran = self.run_seeds(Some(mutation), &[])?;
+        if !ran.ended {
+            return Ok(Verdict::Caught("by a seed that never ends".to_owned()));
+        }
+        if !ran.success {
+            let count = ran
+                .text
+                .lines()
+                .find_map(|line| line.split_once(" seeds, "));
+            return Ok(Verdict::Caught(match count {
+                Some((count, _)) => format!("after {count} seeds"),
+                None => "by a crash".to_owned(),
+            }));
+        }
+        let how = match self.options.seeds_only {
+            true => None,
+            false => self.told(mutation, &[])?,
+        };
+        Ok(how.map_or(Verdict::Missed, Verdict::Caught))
     }
 
-    fn build_and_run(&self) -> anyhow::Result<Verdict> {
-        if !self.build()? {
-            return Ok(Verdict::DoesNotCompile);
-        }
-        let ran = self.run(&[])?;
-        if ran.success {
-            return self.stories();
-        }
-        Ok(Verdict::Caught(match ran.seeds {
-            Some(count) => format!("after {count} seeds"),
-            None => "by a crash".to_owned(),
-        }))
+    /// Tells stories, all of them or those named; how one of them shows the defect.
+    fn told(&self, mutation: &Mutation, which: &[&str]) -> anyhow::Result<Option<String>> {
+        let ran = self.run(&self.stories, Some(mutation), which)?;
+        let mut lines = ran.text.lines();
+        let failed = lines.find_map(|line| line.strip_suffix(" ... FAILED"));
+        let failed = failed.map(|line| line.trim_start_matches("test "));
+        Ok(match (ran.ended, ran.success) {
+            (true, true) => None,
+            (true, false) => Some(format!("by {}", failed.unwrap_or("a story"))),
+            (false, _) => Some("by a story that never ends".to_owned()),
+        })
     }
 
-    fn cargo(&self, verb: &str) -> Command {
-        let mut cargo = Command::new("cargo");
-        cargo.args([verb, "--release", "--quiet", "--workspace"]);
+    fn run_seeds(&self, mutation: Option<&Mutation>, more: &[&str]) -> anyhow::Result<Ran> {
+        let (count, skip) = (self.options.seeds.to_string(), self.broken.join(","));
+        let mut words = vec!["--seeds", &count];
+        if !skip.is_empty() {
+            words.extend(["--skip", &skip]);
+        }
+        words.extend(more);
+        self.run(&self.simtest, mutation, &words)
+    }
+
+    fn run(
+        &self,
+        program: &Path,
+        mutation: Option<&Mutation>,
+        words: &[&str],
+    ) -> anyhow::Result<Ran> {
+        let printed = self.dir.join("printed");
+        let mut command = self.command(program);
+        command.args(words).stdout(fs::File::create(&printed)?);
+        if let Some(mutation) = mutation {
+            command.env(mutations::VARIABLE, mutation.nr.to_string());
+        }
+        let mut child = command.stderr(Stdio::null()).spawn()?;
+        let mut waited = Duration::ZERO;
+        let pause = Duration::from_millis(100);
+        let status = loop {
+            if let Some(status) = child.try_wait()? {
+                break Some(status);
+            }
+            if waited > RUN_MAX {
+                child.kill()?;
+                child.wait()?;
+                break None;
+            }
+            std::thread::sleep(pause);
+            waited += pause;
+        };
+        Ok(Ran {
+            success: status.is_some_and(|status| status.success()),
+            ended: status.is_some(),
+            text: fs::read_to_string(&printed)?,
+        })
+    }
+
+    fn command(&self, program: &Path) -> Command {
+        match &self.options.through {
+            None => Command::new(program),
+            Some(through) => {
+                let mut command = Command::new(through);
+                command.arg(program);
+                command
+            }
+        }
+    }
+
+    /// The programs are taken away from where cargo puts them: the next ordinary build leaves its own there.
+    fn build(&self, root: &Path) -> anyhow::Result<()> {
+        let built = self.cargo(root, &["build", "--bin", "simtest"])?;
+        fs::copy(built, &self.simtest)?;
+        let built = self.cargo(root, &["test", "--no-run", "--test", "stories"])?;
+        fs::copy(built, &self.stories)?;
+        Ok(())
+    }
+
+    /// Builds something; the path of the program.
+    fn cargo(&self, root: &Path, words: &[&str]) -> anyhow::Result<PathBuf> {
+        let mut cargo = self.command(Path::new("cargo"));
+        cargo.args(words);
+        cargo.args(["--release", "--quiet", "--workspace", "--locked"]);
         for package in OURS {
             for setting in ["opt-level=1", "codegen-units=64", "debug=false"] {
                 cargo.arg("--config");
                 cargo.arg(format!("profile.release.package.{package}.{setting}"));
             }
         }
-        cargo
-            .current_dir(&self.copy)
-            .env("CARGO_TARGET_DIR", self.root.join("target"))
-            .env("CARGO_INCREMENTAL", "1");
-        cargo
-    }
-
-    fn build(&self) -> anyhow::Result<bool> {
-        let mut cargo = self.cargo("build");
-        Ok(cargo.args(["--bin", "simtest"]).status()?.success())
-    }
-
-    fn run(&self, more: &[&str]) -> anyhow::Result<Ran> {
-        let mut simtest = Command::new(self.root.join("target/release/simtest"));
-        simtest
-            .args(["--seeds", &self.seeds.to_string()])
-            .args(more);
-        if !self.broken.is_empty() {
-            simtest.args(["--skip", &self.broken]);
-        }
-        let ran = simtest.stderr(Stdio::null()).output()?;
-        let text = String::from_utf8_lossy(&ran.stdout);
-        let count = text.lines().find_map(|line| line.split_once(" seeds, "));
-        let failed = text.lines().find_map(|line| line.strip_prefix("failed: ["));
-        let failed = failed.unwrap_or_default().trim_end_matches(']');
-        Ok(Ran {
-            success: ran.status.success(),
-            seeds: count.and_then(|(count, _)| count.parse().ok()),
-            failed: failed
-                .split(", ")
-                .filter(|seed| !seed.is_empty())
-                .map(str::to_owned)
-                .collect(),
-        })
-    }
-
-    /// The first story that fails. The other tests do not count: some compare the sources with the table of defects.
-    fn stories(&self) -> anyhow::Result<Verdict> {
-        let mut build = self.cargo("test");
-        if !build
-            .args(["--test", "stories", "--no-run"])
-            .status()?
-            .success()
-        {
-            return Ok(Verdict::DoesNotCompile);
-        }
-        let mut cargo = self.cargo("test");
-        let ran = cargo
-            .args(["--test", "stories"])
-            .stderr(Stdio::null())
+        let out = cargo
+            .arg("--message-format=json-render-diagnostics")
+            .current_dir(&self.dir)
+            .env("CARGO_TARGET_DIR", root.join("target"))
+            .env("CARGO_INCREMENTAL", "1")
             .output()?;
-        if ran.status.success() {
-            return Ok(Verdict::Missed);
+        if !out.status.success() {
+            let why = String::from_utf8_lossy(&out.stderr);
+            bail!("the sources do not compile with all defects:\n{why}");
         }
-        let text = String::from_utf8_lossy(&ran.stdout);
-        let failed = text
-            .lines()
-            .find_map(|line| line.strip_suffix(" ... FAILED"))
-            .map_or("a story", |line| line.trim_start_matches("test "));
-        Ok(Verdict::Caught(format!("by {failed}")))
+        let text = String::from_utf8_lossy(&out.stdout);
+        let mut lines = text.lines().rev();
+        let program = lines.find_map(|line| line.split_once("\"executable\":\""));
+        let program = program.and_then(|(_, rest)| rest.split_once('"'));
+        let (program, _) = program.context("cargo does not say what it has built")?;
+        Ok(PathBuf::from(program))
     }
+}
+
+/// The numbers in the line of a run that says which seeds failed.
+fn failed_seeds(text: &str) -> Vec<String> {
+    let failed = text.lines().find_map(|line| line.strip_prefix("failed: ["));
+    let failed = failed.unwrap_or_default().trim_end_matches(']');
+    let seeds = failed.split(", ").filter(|seed| !seed.is_empty());
+    seeds.map(str::to_owned).collect()
 }
 
 /// The packages lie one folder deeper than in the repository: cargo tells packages of one target folder apart by their places
 /// below the root, and must not take a defective build for one of the sources.
 const DEEPER: &str = "mutant";
 
-fn copy_sources(root: &Path, copy: &Path) -> anyhow::Result<()> {
+fn copy_sources(root: &Path, copy: &Path, all: &[Mutation]) -> anyhow::Result<()> {
     let deeper = copy.join(DEEPER);
     fs::create_dir_all(&deeper)?;
+    let mut planted = mutations::plant(all, root).map_err(anyhow::Error::msg)?;
+    let (file, switch) = mutations::switch();
+    let text = match planted.remove(&file) {
+        Some(text) => text,
+        None => fs::read_to_string(root.join(&file))?,
+    };
+    planted.insert(file, text + &switch);
     for entry in fs::read_dir(root)? {
         let path = entry?.path();
         let name = path.file_name().unwrap_or_default();
         if name != "target" && name != ".git" && name != "Cargo.toml" && name != "Cargo.lock" {
-            copy_tree(&path, &deeper.join(name))?;
+            copy_tree(&path, &deeper.join(name), root, &planted)?;
         }
     }
-    fs::copy(root.join("Cargo.lock"), copy.join("Cargo.lock"))?;
+    put(
+        &copy.join("Cargo.lock"),
+        &fs::read(root.join("Cargo.lock"))?,
+    )?;
     let mut manifest = fs::read_to_string(root.join("Cargo.toml"))?;
     for package in OURS {
         let place = format!("{DEEPER}/{package}");
@@ -249,19 +311,39 @@ fn copy_sources(root: &Path, copy: &Path) -> anyhow::Result<()> {
             .replace(&format!("{package:?}, "), &format!("{place:?}, "))
             .replace(&format!("{package:?}]"), &format!("{place:?}]"));
     }
-    Ok(fs::write(copy.join("Cargo.toml"), manifest)?)
+    put(&copy.join("Cargo.toml"), manifest.as_bytes())
 }
 
-/// Copies what has changed, so that cargo builds only what it must.
-fn copy_tree(from: &Path, to: &PathBuf) -> anyhow::Result<()> {
-    if from.is_dir() {
-        fs::create_dir_all(to)?;
-        for entry in fs::read_dir(from)? {
-            let path = entry?.path();
-            copy_tree(&path, &to.join(path.file_name().unwrap_or_default()))?;
+type Planted = std::collections::BTreeMap<String, String>;
+
+fn copy_tree(from: &Path, to: &Path, root: &Path, planted: &Planted) -> anyhow::Result<()> {
+    if !from.is_dir() {
+        let name = from.strip_prefix(root).ok().and_then(Path::to_str);
+        return match name.and_then(|name| planted.get(name)) {
+            Some(text) => put(to, text.as_bytes()),
+            None => put(to, &fs::read(from)?),
+        };
+    }
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let path = entry?.path();
+        let name = path.file_name().unwrap_or_default();
+        copy_tree(&path, &to.join(name), root, planted)?;
+    }
+    // What has gone from the sources goes from the copy.
+    for entry in fs::read_dir(to)? {
+        let path = entry?.path();
+        if path.is_file() && !from.join(path.file_name().unwrap_or_default()).exists() {
+            fs::remove_file(path)?;
         }
-    } else if fs::read(from)? != fs::read(to).unwrap_or_default() {
-        fs::copy(from, to)?;
+    }
+    Ok(())
+}
+
+/// Writes what has changed, so that cargo builds only what it must.
+fn put(to: &Path, bytes: &[u8]) -> anyhow::Result<()> {
+    if fs::read(to).unwrap_or_default() != bytes || !to.exists() {
+        fs::write(to, bytes)?;
     }
     Ok(())
 }

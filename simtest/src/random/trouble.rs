@@ -4,6 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::{RES, Shape, by_hand, far, links};
+use crate::app::App;
 use crate::disk::Fault;
 use crate::exec::Medium;
 use crate::host::{Crash, STATE_DIR, SimHost};
@@ -224,12 +225,11 @@ async fn hosts(w: &mut World, size: u64, kind: Kind, name: &str) {
         Kind::KillProcess => w.crash(name, Crash::Process),
         Kind::CutPower => w.crash(name, Crash::Power),
         Kind::CutPowerLater => {
-            let calls = w.chance.below(400);
-            w.note(name, &format!("power goes after {calls} storage calls"));
-            w.host(name).fs.cut_power_after(calls);
+            burn_a_fuse(w, name);
             let host = name.to_owned();
             w.run_until(Duration::from_secs(20), |w| w.host(&host).fs.is_off())
                 .await;
+            w.apps.values().for_each(App::forget_cut);
             w.crash(name, Crash::Power);
         }
         Kind::CutPowerInStall => {
@@ -254,6 +254,20 @@ async fn hosts(w: &mut World, size: u64, kind: Kind, name: &str) {
             .await;
         w.start_again(name).await;
     }
+}
+
+/// The power goes soon: at some storage call, or in the moment in which an application is told that something is durable.
+fn burn_a_fuse(w: &mut World, name: &str) {
+    let fs = &w.host(name).fs;
+    if let Some(app) = w.apps.get(RES).filter(|_| w.shows(name, RES))
+        && w.chance.chance(500)
+    {
+        app.cut_power_at_answer(name, fs, w.chance.between(1, 8));
+        return w.count("power cuts at an answer");
+    }
+    let calls = w.chance.below(400);
+    w.note(name, &format!("power goes after {calls} storage calls"));
+    fs.cut_power_after(calls);
 }
 
 async fn recover(w: &mut World) {

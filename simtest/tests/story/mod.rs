@@ -1,23 +1,28 @@
 //! Stories, one file each. `SIM_TRACE=1` shows what happens in them.
 
+mod answered;
 mod away;
 mod clocks;
 mod crash_during_sync;
 mod crash_of_primary;
 mod crash_of_secondary;
 mod damage;
+mod designated_early;
 mod disk_errors;
 mod emergency;
 mod everybody;
 mod failover;
 mod first_cluster;
+mod half_copied;
 mod handover;
 mod not_told;
 mod old_primary_away;
+mod other_history;
 mod purge;
 mod replaced;
 mod rotation;
 mod rush;
+mod same_moment;
 mod three_ways;
 mod tombstones;
 mod withdrawal;
