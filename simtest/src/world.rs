@@ -295,6 +295,16 @@ impl World {
         typed.iter().filter(with).count()
     }
 
+    /// How many different keys were set by hand.
+    pub fn keys_typed(&self) -> usize {
+        let typed = self.typed.borrow();
+        let set = typed.iter().filter_map(|(_, command)| {
+            let key = command.strip_prefix("mars tree set ")?;
+            key.split(' ').next()
+        });
+        set.collect::<BTreeSet<_>>().len()
+    }
+
     /// Was a host forced to be primary?
     pub fn was_forced(&self) -> bool {
         self.forced.get()

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use tree::{Path, Stamp};
+use tree::{Entry, Path, Stamp};
 
 use super::fresh::Fresh;
 use crate::world::World;
@@ -21,12 +21,21 @@ impl Deleted {
     /// # Errors
     /// An entry that is older than its deletion.
     pub fn look(&mut self, w: &World, fresh: &Fresh) -> Result<(), String> {
-        let name = &fresh.name;
-        if self.forgot.insert(name.clone(), w.forgot(name)) != Some(w.forgot(name)) {
+        self.compare(&fresh.name, w.forgot(&fresh.name), fresh.entries())
+    }
+
+    /// `forgot`: how often the host has lost what it knew.
+    fn compare<'a>(
+        &mut self,
+        name: &str,
+        forgot: u64,
+        entries: impl Iterator<Item = (&'a Path, &'a Entry)>,
+    ) -> Result<(), String> {
+        if self.forgot.insert(name.to_owned(), forgot) != Some(forgot) {
             self.gone.remove(name);
         }
-        let gone = self.gone.entry(name.clone()).or_default();
-        for (path, entry) in fresh.entries() {
+        let gone = self.gone.entry(name.to_owned()).or_default();
+        for (path, entry) in entries {
             match gone.get(path) {
                 Some(deletion) if entry.stamp < *deletion => {
                     return Err(format!(
@@ -42,5 +51,42 @@ impl Deleted {
             }
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tree::{Host, Issue, Value};
+
+    use super::*;
+
+    fn entry(value: Value, ns: u64) -> Entry {
+        let writer = Host::new("gamma").expect("a name");
+        Entry {
+            value,
+            stamp: Stamp::new(ns, &writer),
+            issue: Issue { writer, nr: ns },
+            lazy: false,
+        }
+    }
+
+    /// What alpha shows of one key, one after the other; the number says how often it has lost what it knew.
+    fn check(seen: &[(u64, Entry)]) -> Result<(), String> {
+        let path = Path::new("userspace/note").expect("a path");
+        let mut deleted = Deleted::default();
+        for (forgot, entry) in seen {
+            deleted.compare("alpha", *forgot, [(&path, entry)].into_iter())?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn what_is_older_than_its_deletion_may_not_be_seen_again() {
+        let text = |ns| entry(Value::text("x").expect("a value"), ns);
+        let gone = |ns| entry(Value::Tombstone, ns);
+        assert_eq!(check(&[(0, text(5)), (0, gone(6)), (0, text(7))]), Ok(()));
+        assert!(check(&[(0, text(5)), (0, gone(6)), (0, text(5))]).is_err());
+        assert!(check(&[(0, gone(6)), (0, gone(8)), (0, text(7))]).is_err());
+        assert_eq!(check(&[(0, gone(6)), (1, text(5))]), Ok(()));
     }
 }

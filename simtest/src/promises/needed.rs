@@ -25,29 +25,68 @@ impl Needed {
             let Some(node) = host.node() else { continue };
             let tree = node.keys().read();
             for res in node.hub().plans().into_keys() {
-                let place = (name.clone(), res.clone());
                 let stands = tree
                     .text(key::replay(&res, &host.name).as_str())
                     .and_then(|text| text.parse::<ReplayPos>().ok());
                 let member = tree.text(key::data(&res, &host.name).as_str()).is_some();
-                let (Some(at), true) = (stands, member) else {
-                    self.stood.remove(&place);
-                    continue;
-                };
-                let held = host
-                    .fs
-                    .bytes(&layout.log(&res, &at.log), false, <[u8]>::len);
-                let now = (host.starts(), at.log);
-                if held.is_some() {
-                    self.stood.insert(place, now);
-                } else if self.stood.get(&place) == Some(&now) {
-                    return Err(format!(
-                        "{name}: the file of {} has gone while the replica of {res} stands in it at {} (25)",
-                        now.1, at.offset
-                    ));
-                }
+                let stands = stands.filter(|_| member).map(|at| {
+                    let file = layout.log(&res, &at.log);
+                    let is_held = host.fs.bytes(&file, false, <[u8]>::len).is_some();
+                    (host.starts(), at, is_held)
+                });
+                self.compare((name.clone(), res), stands)?;
             }
         }
         Ok(())
+    }
+
+    /// Where the replica of a member stands, in which life of the host, and whether the file is there.
+    fn compare(
+        &mut self,
+        place: (String, Resource),
+        stands: Option<(u64, ReplayPos, bool)>,
+    ) -> Result<(), String> {
+        let Some((start, at, is_held)) = stands else {
+            self.stood.remove(&place);
+            return Ok(());
+        };
+        let now = (start, at.log);
+        if is_held {
+            self.stood.insert(place, now);
+        } else if self.stood.get(&place) == Some(&now) {
+            return Err(format!(
+                "{}: the file of {} has gone while the replica of {} stands in it at {} (25)",
+                place.0, now.1, place.1, at.offset
+            ));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn check(stands: &[(u64, &str, bool)]) -> Result<(), String> {
+        let mut needed = Needed::default();
+        for (start, at, is_held) in stands {
+            let place = ("beta".to_owned(), Resource::new("data").expect("a name"));
+            let at = at.parse().expect("a position");
+            needed.compare(place, Some((*start, at, *is_held)))?;
+        }
+        Ok(())
+    }
+
+    #[test]
+    fn a_file_may_go_once_the_replica_stands_in_another_one() {
+        let (old, new) = ("log-000000001-alpha,77,0", "log-000000002-alpha,0,0");
+        assert_eq!(
+            check(&[(1, old, true), (1, new, true), (1, new, true)]),
+            Ok(())
+        );
+        assert!(check(&[(1, old, true), (1, old, false)]).is_err());
+        // It was not there yet, or a crash took it.
+        assert_eq!(check(&[(1, old, true), (1, new, false)]), Ok(()));
+        assert_eq!(check(&[(1, old, true), (2, old, false)]), Ok(()));
     }
 }

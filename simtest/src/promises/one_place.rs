@@ -8,18 +8,35 @@ use crate::world::World;
 /// # Errors
 /// Two of them, and nobody has forced anything.
 pub fn look(w: &World) -> Result<(), String> {
-    if w.was_forced() {
-        return Ok(());
-    }
     for res in w.apps.keys() {
         let shown = w.hosts.keys().filter(|name| w.shows(name, res));
-        let shown: Vec<&str> = shown.map(String::as_str).collect();
-        if shown.len() > 1 {
-            return Err(format!(
-                "the device {res} is at {} at once, and nothing was forced (31)",
-                shown.join(" and ")
-            ));
-        }
+        judge(
+            res,
+            &shown.map(String::as_str).collect::<Vec<_>>(),
+            w.was_forced(),
+        )?;
     }
     Ok(())
+}
+
+fn judge(res: &str, shown: &[&str], was_forced: bool) -> Result<(), String> {
+    if shown.len() <= 1 || was_forced {
+        return Ok(());
+    }
+    Err(format!(
+        "the device {res} is at {} at once, and nothing was forced (31)",
+        shown.join(" and ")
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_force_may_show_a_device_twice() {
+        assert_eq!(judge("data", &["alpha"], false), Ok(()));
+        assert!(judge("data", &["alpha", "beta"], false).is_err());
+        assert_eq!(judge("data", &["alpha", "beta"], true), Ok(()));
+    }
 }
