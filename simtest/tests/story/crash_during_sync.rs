@@ -59,3 +59,51 @@ fn the_power_of_the_primary_goes_at_any_time_of_a_first_copy() {
         });
     }
 }
+
+/// How far the first copy at beta has come.
+fn copied(w: &World) -> u64 {
+    let tree = w.host("beta").node().map(|node| node.keys().read());
+    let text = tree.and_then(|tree| {
+        let key = "resource-data/syncstatus-beta";
+        tree.text(key)?.parse().ok()
+    });
+    text.unwrap_or(0)
+}
+
+/// Larger than what is compared at once, so that there is something to go on from.
+const LARGE_BYTES: u64 = 16 * DEVICE_BYTES;
+
+/// Lessons C-T7.
+#[test]
+fn a_copy_over_a_connection_that_breaks_every_few_seconds_never_begins_again() {
+    story(2640, async |w| {
+        w.cluster(&["alpha", "beta"]).await.expect("cluster");
+        w.resource("data", LARGE_BYTES, &["alpha"]).await;
+        let app = w.app("data", LARGE_BYTES);
+        app.work();
+        w.run_for(seconds(60)).await;
+        app.rest();
+        let (alpha, beta) = (w.host("alpha").name.clone(), w.host("beta").name.clone());
+        let slow = simtest::net::Link {
+            bandwidth: 128 << 10,
+            ..simtest::net::Link::default()
+        };
+        w.net.set_link(&alpha, &beta, slow);
+        w.resource_join("data", LARGE_BYTES, "beta").await;
+        let (mut most, mut broken) = (0, 0);
+        for nr in 0..300 {
+            if nr % 10 == 9 && most < LARGE_BYTES {
+                w.net.reset(&alpha, &beta);
+                broken += 1;
+            }
+            w.run_for(seconds(1)).await;
+            let now = copied(w);
+            assert!(now >= most, "from {most} back to {now}");
+            most = now;
+        }
+        assert_eq!(most, LARGE_BYTES, "{}", w.explain("data"));
+        assert!(broken > 0, "it was too fast to be interrupted");
+        w.net.heal();
+        w.must_be_equal("data", &["alpha", "beta"]).await;
+    });
+}

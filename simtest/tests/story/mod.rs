@@ -16,6 +16,7 @@ mod first_cluster;
 mod half_copied;
 mod handover;
 mod lags;
+mod month;
 mod not_told;
 mod old_primary_away;
 mod other_history;
