@@ -77,8 +77,8 @@ const PEERS: &[Copier] = &[
     ("nbdcopy", &["nbdcopy", "FROM", "TO"]),
 ];
 
-/// A member whose disk is equal already syncs again and again. Both hosts read here, on one machine and one medium, so what
-/// could be reached at best is somebody who reads both disks at once and does nothing else.
+/// A member whose disk is equal already syncs again and again. Both hosts read here, on one machine and one medium, so it is
+/// compared with two threads that read one disk each from its beginning to its end and do nothing else.
 fn equal_disks(common: &Common) -> Result<Vec<Row>> {
     let (work, size) = (common.work()?, 2 * common.size());
     let peers = peers(common);
