@@ -160,7 +160,7 @@ mod tests {
     #[test]
     fn what_is_lent_stays_as_it_is_and_its_memory_comes_back() {
         let mut gathered = Gathered::default();
-        let (mut at, mut places) = (4096 + 64, std::collections::BTreeSet::new());
+        let mut at = 4096 + 64;
         let mut kept = std::collections::VecDeque::new();
         for round in 0..50u8 {
             gathered.place_for(at, 300_000);
@@ -169,7 +169,9 @@ mod tests {
             at += done as u64;
             let lent = gathered.lend_first(done, at);
             check_place(&gathered, at, &vec![round; usize::from(round) * 100]);
-            places.insert(lent.as_ptr().addr() / 4096);
+            // Four are kept at once, so from the fifth on one is free.
+            let fresh = gathered.mem.capacity() < 300_000;
+            assert_eq!(fresh, round < 4, "memory of round {round}");
             kept.push_back((round, lent));
             if kept.len() > 3 {
                 kept.pop_front();
@@ -178,6 +180,5 @@ mod tests {
                 assert_eq!(lent.last(), Some(round));
             }
         }
-        assert!(places.len() < 10, "fresh memory each time");
     }
 }
