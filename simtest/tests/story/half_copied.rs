@@ -1,12 +1,15 @@
 //! A replica is copied over a slow line. What is not there yet is never taken for complete: neither the part behind a gap, nor
 //! a copy whose blocks are from different times while the logs between them are missing (invariants 33, 34 and 36).
 
-use simtest::host::SimHost;
+use std::time::Duration;
+
+use simtest::host::{Crash, SimHost};
 use simtest::net::Link;
-use simtest::world::World;
+use simtest::promises::images;
+use simtest::world::{DEVICE_BYTES, World};
 use storage::io::{Fs, OpenHow, write_at};
 
-use crate::story::{seconds, story};
+use crate::story::{minutes, pair, seconds, story};
 
 fn slow(w: &World, link: Link) {
     let (alpha, beta) = (&w.host("alpha").name, &w.host("beta").name);
@@ -19,6 +22,14 @@ fn copied(w: &World, name: &str) -> u64 {
     let tree = node.keys().read();
     let text = tree.text(&format!("resource-data/syncstatus-{name}"));
     text.and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+fn replayed(w: &World, name: &str) -> u64 {
+    let node = w.host(name).node().expect("runs");
+    let tree = node.keys().read();
+    let text = tree.text(&format!("resource-data/replay-{name}"));
+    let at = text.and_then(|text| text.parse::<tree::ReplayPos>().ok());
+    at.map_or(0, |at| at.offset)
 }
 
 /// Several chunks of a copy.
@@ -54,4 +65,48 @@ fn a_copy_that_is_interrupted_goes_on_before_its_first_gap() {
         w.must("beta", "marsadm resume-sync data").await;
         w.must_be_equal("data", &["alpha", "beta"]).await;
     });
+}
+
+#[test]
+fn a_copy_is_no_replica_before_the_logs_are_there_up_to_its_newest_block() {
+    for seed in 2750..2753 {
+        story(seed, async |w| {
+            let app = pair(w, DEVICE_BYTES).await;
+            app.hurry();
+            w.run_for(seconds(10)).await;
+            slow(
+                w,
+                Link {
+                    delay: Duration::from_millis(1_500),
+                    ..Link::default()
+                },
+            );
+            w.must("beta", "marsadm invalidate data --timeout=60").await;
+            let began = w.run_until(seconds(60), |w| replayed(w, "beta") > 0);
+            assert!(began.await, "{}", w.explain("data"));
+            w.must("beta", "mars tree set resource-data/todo-beta/connect 0")
+                .await;
+            let all = w.run_until(minutes(2), |w| copied(w, "beta") == DEVICE_BYTES);
+            assert!(all.await, "{}", w.explain("data"));
+            w.run_for(seconds(10)).await;
+            w.crash("alpha", Crash::Power);
+            w.run_for(minutes(1)).await;
+            w.type_at("beta", "marsadm primary data --force --timeout=20")
+                .await;
+            assert!(!w.shows("beta", "data"), "{}", w.explain("data"));
+            w.stop("beta").await;
+            let compared = images::after_end(w, "beta", "data", DEVICE_BYTES);
+            assert_eq!(compared, Ok(false), "it is not said to be a replica");
+            let opened = app.counts().opened;
+            w.start("beta").await.expect("starts again");
+            w.start("alpha").await.expect("starts again");
+            w.net.heal();
+            w.must("alpha", "mars tree set resource-data/primary alpha")
+                .await;
+            w.must("beta", "marsadm resume-fetch data").await;
+            let back = w.run_until(minutes(3), |_| app.counts().opened > opened);
+            assert!(back.await, "{}", w.explain("data"));
+            w.must_be_equal("data", &["alpha", "beta"]).await;
+        });
+    }
 }

@@ -15,6 +15,7 @@ mod failover;
 mod first_cluster;
 mod half_copied;
 mod handover;
+mod hanging_disk;
 mod lags;
 mod month;
 mod not_told;
@@ -30,6 +31,7 @@ mod stalled;
 mod three_ways;
 mod tombstones;
 mod withdrawal;
+mod write_ahead;
 mod zombie;
 
 use std::time::Duration;

@@ -1,15 +1,51 @@
 //! After a forced failover there are two histories. Whatever becomes of the designation later, a replica of one of them takes
 //! nothing from the other, and repeats nothing of what others have left behind them (invariants 16 and 24; lesson L-D6).
 
+use simtest::host::Crash;
 use simtest::promises::progress;
 use simtest::world::{DEVICE_BYTES, World};
+use tree::{ReplayPos, VersionLink};
 
-use crate::story::{minutes, pair, seconds, story};
+use crate::story::{minutes, pair, seconds, story, trio};
+
+/// Where the replica of a host stands, as its own tree has it.
+fn stands(w: &World, name: &str) -> ReplayPos {
+    let node = w.host(name).node().expect("runs");
+    let tree = node.keys().read();
+    let text = tree.text(&format!("resource-data/replay-{name}"));
+    text.expect("a member").parse().expect("a position")
+}
 
 async fn force(w: &World, name: &str) {
     w.must(name, "marsadm pause-fetch data").await;
     w.must(name, "marsadm primary data --force").await;
     w.must(name, "marsadm resume-fetch data").await;
+}
+
+#[test]
+fn a_replica_of_another_history_follows_nobody_when_nobody_is_designated_any_more() {
+    for seed in 2710..2712 {
+        story(seed, async |w| {
+            let app = pair(w, DEVICE_BYTES).await;
+            w.run_for(seconds(10)).await;
+            w.cut("alpha", "beta");
+            w.run_for(seconds(20)).await;
+            force(w, "beta").await;
+            w.run_for(seconds(20)).await;
+            app.rest();
+            assert!(w.run_until(minutes(2), |_| app.is_closed()).await);
+            w.net.heal();
+            w.run_for(minutes(1)).await;
+            let before = stands(w, "alpha");
+            w.must("beta", "marsadm secondary data").await;
+            w.run_for(minutes(1)).await;
+            assert_eq!(w.view("alpha", "is-split-brain", "data").await, "1");
+            assert_eq!(stands(w, "alpha"), before, "{}", w.explain("data"));
+            force(w, "beta").await;
+            w.must("alpha", "marsadm invalidate data").await;
+            w.must_be_equal("data", &["beta", "alpha"]).await;
+        });
+    }
 }
 
 #[test]
@@ -46,4 +82,54 @@ fn who_has_parted_from_the_primary_long_ago_says_so_and_takes_over_only_by_force
             w.must_be_equal("data", &["alpha", "beta"]).await;
         });
     }
+}
+
+#[test]
+fn what_lies_behind_the_place_where_others_went_on_is_not_replayed_by_those_who_had_fetched_it() {
+    for seed in 2720..2722 {
+        story(seed, async |w| {
+            let app = trio(w, DEVICE_BYTES).await;
+            w.run_for(seconds(5)).await;
+            // Gamma brings all of it, beta only the beginning.
+            w.must("gamma", "marsadm pause-replay data").await;
+            w.run_for(seconds(5)).await;
+            w.must("beta", "marsadm pause-fetch data").await;
+            w.run_for(seconds(10)).await;
+            app.rest();
+            assert!(w.run_until(minutes(1), |_| app.is_closed()).await);
+            w.run_for(seconds(10)).await;
+            w.crash("alpha", Crash::Power);
+            w.run_for(minutes(1)).await;
+            force(w, "beta").await;
+            app.work();
+            w.run_for(seconds(20)).await;
+            let parted = parted_at(w, "beta");
+            assert!(stands(w, "gamma").offset < parted.1, "gamma is behind");
+            w.must("gamma", "marsadm resume-replay data").await;
+            w.run_for(minutes(1)).await;
+            assert_eq!(w.view("gamma", "is-split-brain", "data").await, "1");
+            let at = stands(w, "gamma");
+            assert_eq!((at.log, at.offset), parted, "{}", w.explain("data"));
+            w.must("gamma", "marsadm invalidate data").await;
+            w.start("alpha").await.expect("starts again");
+            w.run_for(minutes(1)).await;
+            w.must("alpha", "marsadm invalidate data").await;
+            w.must_be_equal("data", &["beta", "gamma", "alpha"]).await;
+        });
+    }
+}
+
+/// Where the first own log of a host has continued that of another one.
+fn parted_at(w: &World, name: &str) -> (tree::LogName, u64) {
+    let node = w.host(name).node().expect("runs");
+    let tree = node.keys().read();
+    let links = tree.texts("resource-data/version-");
+    let own = links.filter(|(path, _)| path.as_str().ends_with(&format!("-{name}")));
+    let links = own.filter_map(|(_, text)| text.parse::<VersionLink>().ok());
+    let mut parted = links.filter_map(|link| {
+        let (_, before, len) = link.pred?;
+        let creators = (link.log.creator.as_str(), before.creator.as_str());
+        (creators.0 == name && creators.1 != name).then_some((before, len))
+    });
+    parted.next().expect("it has begun an own log")
 }
