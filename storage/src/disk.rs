@@ -9,22 +9,12 @@
 //! Manual: "The State of MARS" (attach), invariants 11 and 41.
 
 use crate::error::DiskError;
-use crate::io::{BULK_ALIGN_BYTES, BlockFile, Extent, Fs, OpenHow, read_full_at};
+use crate::io::{BlockFile, Extent, Fs, OpenHow, read_full_at};
 use crate::write_buffer::DiskOp;
 use bytes::Bytes;
 use std::io::{self, IoSlice};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
-
-/// Writes from here on may go past the page cache.
-const BULK_BYTES_MIN: u64 = 256 << 10;
-
-/// By one call past the page cache.
-const BULK_WRITE_BYTES: usize = 2 << 20;
-const _: () = assert!(BULK_WRITE_BYTES.is_multiple_of(BULK_ALIGN_BYTES));
-
-/// What [`Disk::apply_bulk`] needs to place bytes for the medium.
-pub const BULK_MEMORY_BYTES: usize = BULK_WRITE_BYTES + BULK_ALIGN_BYTES;
 
 /// An attached disk. Detached by dropping it.
 pub struct Disk {
@@ -111,7 +101,7 @@ impl Disk {
 
     /// Writes `bufs` one behind the other. Not durable before [`Disk::flush`].
     pub fn write(&self, bufs: &[Bytes], at: u64) -> Result<(), DiskError> {
-        let len = len_of(bufs);
+        let len = bufs.iter().map(|b| b.len() as u64).sum();
         self.must_contain(at, len)?;
         let slices: Vec<_> = bufs.iter().map(|b| IoSlice::new(b)).collect();
         self.file
@@ -146,54 +136,6 @@ impl Disk {
             }
         }
         Ok(())
-    }
-
-    /// The same, for what nobody is going to read from here soon: whole blocks of long writes go past the page cache, whose
-    /// fresh pages cost more than a copy, and which a flush would have to empty at once. `memory` is used for that copy;
-    /// [`BULK_MEMORY_BYTES`] of it.
-    pub fn apply_bulk(&self, ops: &[DiskOp], memory: &mut [u8]) -> Result<(), DiskError> {
-        for op in ops {
-            match op {
-                DiskOp::Write { at, bytes } if is_bulk(*at, bytes) => {
-                    self.write_bulk(bytes, *at, memory)?;
-                }
-                _ => self.apply(std::slice::from_ref(op))?,
-            }
-        }
-        Ok(())
-    }
-
-    fn write_bulk(&self, bufs: &[Bytes], mut at: u64, memory: &mut [u8]) -> Result<(), DiskError> {
-        self.must_contain(at, len_of(bufs))?;
-        let from = memory.as_ptr().align_offset(BULK_ALIGN_BYTES);
-        let memory = &mut memory[from..from + BULK_WRITE_BYTES];
-        let mut filled = 0;
-        let mut write = |bytes: &[u8]| {
-            if bytes.is_empty() {
-                return Ok(());
-            }
-            let written = self.file.write_bulk_at(bytes, at);
-            let len = bytes.len() as u64;
-            written.map_err(|source| self.failed("writing", at, len, source))?;
-            at += len;
-            Ok(())
-        };
-        for buf in bufs {
-            let mut rest = &buf[..];
-            while !rest.is_empty() {
-                let (now, later) = rest.split_at(rest.len().min(BULK_WRITE_BYTES - filled));
-                memory[filled..filled + now.len()].copy_from_slice(now);
-                filled += now.len();
-                rest = later;
-                if filled == BULK_WRITE_BYTES {
-                    write(memory)?;
-                    filled = 0;
-                }
-            }
-        }
-        let whole = filled / BULK_ALIGN_BYTES * BULK_ALIGN_BYTES;
-        write(&memory[..whole])?;
-        write(&memory[whole..filled])
     }
 
     /// Makes everything written before the call durable. To be called before a larger replay
@@ -249,14 +191,6 @@ impl Disk {
             source,
         }
     }
-}
-
-fn len_of(bufs: &[Bytes]) -> u64 {
-    bufs.iter().map(|buf| buf.len() as u64).sum()
-}
-
-fn is_bulk(at: u64, bufs: &[Bytes]) -> bool {
-    at.is_multiple_of(BULK_ALIGN_BYTES as u64) && len_of(bufs) >= BULK_BYTES_MIN
 }
 
 fn refused(path: &Path, source: io::Error) -> DiskError {

@@ -26,7 +26,7 @@ pub mod write_buffer;
 mod interval;
 mod real_fs;
 
-pub use disk::{BULK_MEMORY_BYTES, Disk};
+pub use disk::Disk;
 pub use error::{Damage, DiskError, HeaderFlaw, LogError, LogPlace, StoreError};
 pub use io::{BULK_ALIGN_BYTES, BlockFile, Extent, ExtentKind, FreeSpace, Fs, OpenHow};
 pub use layout::Layout;

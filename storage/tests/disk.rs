@@ -10,8 +10,8 @@ use common::MemFs;
 use std::io;
 use std::path::Path;
 use storage::{
-    BULK_MEMORY_BYTES, Disk, DiskError, DiskOp, ExtentKind, Fs, Layout, OpenHow, RealFs,
-    read_small, remove_small, write_small,
+    Disk, DiskError, DiskOp, ExtentKind, Fs, Layout, OpenHow, RealFs, read_small, remove_small,
+    write_small,
 };
 
 const MIB: u64 = 1 << 20;
@@ -195,41 +195,4 @@ fn the_logs_of_a_resource_are_listed_by_number_and_other_files_ignored() {
     );
     let none = layout.logs(&RealFs, &"no-such".parse().unwrap());
     assert_eq!(none.unwrap(), []);
-}
-
-#[test]
-fn long_writes_past_the_page_cache_put_every_byte_where_it_belongs() {
-    let dir = tempfile::tempdir().unwrap();
-    let path = dir.path().join("disk");
-    let size = 8 * MIB;
-    let file = RealFs.open(&path, OpenHow::CreateNew).unwrap();
-    file.set_size(size).unwrap();
-    let disk = Disk::open(&RealFs, &path, Some(size)).unwrap();
-    let mut expected = vec![0; size as usize];
-    let mut memory = vec![0xee; BULK_MEMORY_BYTES];
-    // Whole blocks, blocks with an odd end, blocks at an odd place, few.
-    for (nr, (at, len)) in [
-        (0, 3 * MIB),
-        (3 * MIB, 2 * MIB + 77),
-        (5 * MIB + 512, MIB),
-        (7, 9),
-    ]
-    .into_iter()
-    .enumerate()
-    {
-        let bytes: Vec<u8> = (0..len).map(|i| (i % 251) as u8 ^ nr as u8).collect();
-        expected[at as usize..(at + len) as usize].copy_from_slice(&bytes);
-        let bytes = Bytes::from(bytes);
-        let parts = vec![bytes.slice(..5), bytes.slice(5..)];
-        let op = DiskOp::Write { at, bytes: parts };
-        disk.apply_bulk(&[op], &mut memory).unwrap();
-    }
-    disk.flush().unwrap();
-    assert!(read(&disk, 0, size as usize) == expected, "other bytes");
-    let op = DiskOp::Write {
-        at: size - MIB,
-        bytes: vec![Bytes::from(vec![1; 2 * MIB as usize])],
-    };
-    let e = disk.apply_bulk(&[op], &mut memory).unwrap_err();
-    assert!(matches!(e, DiskError::Beyond { .. }), "{e}");
 }

@@ -266,7 +266,7 @@ impl Replayer {
         }
         buffer.mark_durable(nr);
         while let Some(unit) = buffer.plan(u64::MAX) {
-            let applied = self.job.replica.replay(unit.ops, newest.clone()).await;
+            let applied = self.job.replica.apply(unit.ops, newest.clone()).await;
             applied.map_err(|error| Ended::DiskFailed(error.to_string()))?;
             buffer.complete(unit.id);
         }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use parking_lot::{Mutex, RwLock};
-use storage::{BULK_MEMORY_BYTES, Disk, DiskError, DiskOp, Extent};
+use storage::{Disk, DiskError, DiskOp, Extent};
 use tokio::sync::oneshot;
 use tree::{LogPos, Resource};
 
@@ -203,7 +203,7 @@ impl Replica {
         self.on(self.disk_lane(), Disk::flush).await
     }
 
-    /// Writes what the logger brings from its buffer; `newest` is the end of the newest record in it.
+    /// Writes what the logger or the replayer brings; `newest` is the end of the newest record in it.
     ///
     /// # Errors
     /// What the disk says; any part may be written then.
@@ -216,23 +216,6 @@ impl Replica {
         self.on(self.disk_lane(), move |disk| {
             this.watched.lock().note(&ops, &newest);
             disk.apply(&ops)
-        })
-        .await
-    }
-
-    /// The same for the replayer, whose bytes nobody here is going to read soon.
-    ///
-    /// # Errors
-    /// What the disk says; any part may be written then.
-    pub(super) async fn replay(
-        self: &Arc<Self>,
-        ops: Vec<DiskOp>,
-        newest: LogPos,
-    ) -> Result<(), ReplicaError> {
-        let this = self.clone();
-        self.on(self.disk_lane(), move |disk| {
-            this.watched.lock().note(&ops, &newest);
-            disk.apply_bulk(&ops, &mut this.buffers.take(BULK_MEMORY_BYTES))
         })
         .await
     }
