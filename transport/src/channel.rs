@@ -595,7 +595,8 @@ impl Order {
 
 const fn urgency(class: Class) -> i32 {
     match class {
-        Class::State | Class::Log => 2 * AGES,
+        Class::State => 3 * AGES,
+        Class::Log => 2 * AGES,
         Class::Sync => 0,
     }
 }
@@ -657,8 +658,9 @@ mod tests {
         let logs = [order.next(Class::Log), order.next(Class::Log)];
         assert!(logs[0] > logs[1]);
         assert!(sync > order.next(Class::Sync));
-        order.0.store(u64::MAX - 1, Ordering::Relaxed);
+        order.0.store(u64::from(u32::MAX), Ordering::Relaxed);
         assert!(order.next(Class::Log) > sync);
         assert!(logs[1] > order.next(Class::Log));
+        assert!(order.next(Class::State) > logs[1]);
     }
 }
