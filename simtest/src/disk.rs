@@ -39,6 +39,8 @@ struct Inode {
     durable: Vec<u8>,
     dirty: Sectors,
     locked: bool,
+    /// Another one after every change.
+    version: u64,
 }
 
 /// Numbers of sectors, as bits.
@@ -196,6 +198,18 @@ impl SimFs {
         Some(look(if durable { &inode.durable } else { &inode.now }))
     }
 
+    /// Another answer as soon as [`SimFs::bytes`] of the file may have changed. `None` when there is no such file.
+    pub fn version(&self, path: &Path, durable: bool) -> Option<(u64, u64)> {
+        let state = self.state();
+        let names = if durable {
+            &state.durable_names
+        } else {
+            &state.names
+        };
+        let id = *names.get(path)?;
+        Some((id, state.inodes.get(&id)?.version))
+    }
+
     /// From now on only `bytes` more fit.
     pub fn leave_room(&self, bytes: u64) {
         let mut state = self.state();
@@ -231,18 +245,15 @@ impl SimFs {
         let Some(id) = state.names.get(path).copied() else {
             return false;
         };
-        let Some(inode) = state.inodes.get_mut(&id) else {
-            return false;
-        };
-        let at = at as usize;
-        if at >= inode.now.len() {
-            return false;
-        }
-        inode.now[at] ^= 1 << (bit % 8);
-        if let Some(byte) = inode.durable.get_mut(at) {
-            *byte ^= 1 << (bit % 8);
-        }
-        true
+        let (at, mut flipped) = (at as usize, false);
+        state.edit(id, |inode| {
+            flipped = at < inode.now.len();
+            let both = [&mut inode.now, &mut inode.durable].into_iter();
+            for byte in both.filter_map(|bytes| bytes.get_mut(at)) {
+                *byte ^= u8::from(flipped) << (bit % 8);
+            }
+        });
+        flipped
     }
 
     /// From now on so many bytes fit.
@@ -344,10 +355,11 @@ impl State {
         }
     }
 
-    /// Works on a file, if it is there, and counts what it has grown.
+    /// Works on a file, if it is there, and counts what it has grown. Nothing else changes what is in a file.
     fn edit(&mut self, id: u64, work: impl FnOnce(&mut Inode)) {
         if let Some(inode) = self.inodes.get_mut(&id) {
             self.used -= inode.now.len() as u64;
+            inode.version += 1;
             work(inode);
             self.used += inode.now.len() as u64;
         }
@@ -442,6 +454,7 @@ impl Inode {
         }
         self.now = self.durable.clone();
         self.locked = false;
+        self.version += 1;
         lost
     }
 
@@ -773,6 +786,34 @@ mod tests {
             })
             .count();
         assert!((5..45).contains(&survived), "{survived} of 50");
+    }
+
+    #[test]
+    fn whatever_changes_the_bytes_of_a_file_changes_its_version() {
+        let fs = fs(1);
+        let path = Path::new("/d/file");
+        let file = fs.open(path, OpenHow::CreateNew).expect("create");
+        let changes: [&dyn Fn(); 8] = [
+            &|| write_at(&*file, &[7; 3000], 0).expect("write"),
+            &|| file.flush().expect("flush"),
+            &|| file.set_size(5000).expect("size"),
+            &|| file.zero_range(10, 20).expect("zero"),
+            &|| assert!(fs.flip_bit(path, 5, 1)),
+            &|| fs.sync_dir(Path::new("/d")).expect("sync"),
+            &|| fs.grow_disk(path, 10),
+            &|| fs.power_on(),
+        ];
+        let seen = |durable| {
+            let bytes = fs.bytes(path, durable, <[u8]>::to_vec);
+            (bytes, fs.version(path, durable))
+        };
+        for (nr, change) in changes.iter().enumerate() {
+            let before = [false, true].map(seen);
+            change();
+            for (before, after) in before.iter().zip([false, true].map(seen)) {
+                assert!(before.0 == after.0 || before.1 != after.1, "change {nr}");
+            }
+        }
     }
 
     #[test]

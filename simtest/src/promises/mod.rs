@@ -28,6 +28,7 @@ use crate::world::World;
 #[derive(Default)]
 pub struct Watch {
     looked: fresh::Looked,
+    copies: copies::Copies,
     chain: chain::Chain,
     needed: needed::Needed,
     stamps: stamps::Stamps,
@@ -42,7 +43,7 @@ impl Watch {
     /// The promise that is broken, with all that is known about it.
     pub fn look(&mut self, w: &World) -> Result<(), String> {
         positions::look(w)?;
-        copies::look(w)?;
+        self.copies.look(w)?;
         one_place::look(w)?;
         bounds::look(w)?;
         rotation::look(w)?;

@@ -3,7 +3,7 @@
 
 use storage::Layout;
 use storage::log::HEADER_BYTES;
-use tree::{ReplayPos, Resource};
+use tree::{ClusterView, ReplayPos, key};
 
 use crate::host::STATE_DIR;
 use crate::world::World;
@@ -17,19 +17,13 @@ pub fn look(w: &World) -> Result<(), String> {
     for (name, host) in &w.hosts {
         let Some(node) = host.node() else { continue };
         let tree = node.keys().read();
-        let own = format!("replay-{name}");
-        for (path, text) in tree.texts("resource-") {
-            let Some((res, rest)) = path.as_str().split_once('/') else {
+        for res in ClusterView::new(&tree).resources() {
+            let path = key::replay(&res, &host.name);
+            let Some(text) = tree.text(path.as_str()) else {
                 continue;
             };
-            if rest != own {
-                continue;
-            }
             let Ok(at) = text.parse::<ReplayPos>() else {
                 return Err(format!("{name}: {path} is no replay position: {text}"));
-            };
-            let Ok(res) = Resource::new(res.trim_start_matches("resource-")) else {
-                continue;
             };
             let file = layout.log(&res, &at.log);
             let Some(len) = host.fs.bytes(&file, true, <[u8]>::len) else {

@@ -1,8 +1,9 @@
 //! The final end of a log is durable before its successor begins (invariant 22, requirement L-A1): where the creator of a
 //! log says what it continues, its own link of that predecessor ends at exactly this place.
 
-use tree::{LogName, VersionLink, key};
+use tree::{ClusterView, Path, Resource, ResourceView, Tree, VersionLink, key};
 
+use crate::host::SimHost;
 use crate::world::World;
 
 /// Looks at the own version links of every running host.
@@ -14,34 +15,39 @@ pub fn look(w: &World) -> Result<(), String> {
         let Some(node) = host.node() else { continue };
         let tree = node.keys().read();
         let own = format!("-{name}");
-        for (path, text) in tree.texts("resource-") {
-            let is_own = path.as_str().ends_with(&own) && path.as_str().contains("/version-");
-            let link = is_own.then(|| text.parse::<VersionLink>().ok()).flatten();
-            let Some((link, (_, pred, len))) =
-                link.and_then(|link| Some((link.clone(), link.pred?)))
-            else {
-                continue;
-            };
-            if link.log.creator != host.name || pred.creator != host.name {
-                continue;
-            }
-            let Some(before) = own_link(&tree, path.as_str(), &pred) else {
-                continue;
-            };
-            if before.log == pred && before.len != len {
-                return Err(format!(
-                    "{name}: {path} = {text}, but its own link of {pred} ends at {} (22)",
-                    before.len
-                ));
+        for res in ClusterView::new(&tree).resources() {
+            for (path, text) in tree.texts(&key::version_prefix(&res)) {
+                if path.as_str().ends_with(&own) {
+                    check(host, &tree, &res, (path, text))?;
+                }
             }
         }
     }
     Ok(())
 }
 
-fn own_link(tree: &tree::Tree, path: &str, log: &LogName) -> Option<VersionLink> {
-    let res = path.strip_prefix("resource-")?.split('/').next()?;
-    let res = tree::Resource::new(res).ok()?;
-    let path = key::version(&res, log.seq, &log.creator);
-    tree.text(path.as_str())?.parse().ok()
+fn check(
+    host: &SimHost,
+    tree: &Tree,
+    res: &Resource,
+    (path, text): (&Path, &str),
+) -> Result<(), String> {
+    let link = text.parse::<VersionLink>().ok();
+    let Some((link, (_, pred, len))) = link.and_then(|link| Some((link.clone(), link.pred?)))
+    else {
+        return Ok(());
+    };
+    if link.log.creator != host.name || pred.creator != host.name {
+        return Ok(());
+    }
+    match ResourceView::new(tree, res)
+        .member(&host.name)
+        .version(pred.seq)
+    {
+        Some(before) if before.log == pred && before.len != len => Err(format!(
+            "{}: {path} = {text}, but its own link of {pred} ends at {} (22)",
+            host.name, before.len
+        )),
+        _ => Ok(()),
+    }
 }
