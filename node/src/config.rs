@@ -112,6 +112,8 @@ pub struct NodeConfig {
     pub grace: Duration,
     /// Longest time between two rounds of the main loop when nothing happens.
     pub round: Duration,
+    /// Shortest time between two rounds of a main loop: a burst of small changes is one round.
+    pub rounds_apart: Duration,
     /// A peer counts as alive while its heartbeat is younger than this.
     pub alive_window: Duration,
     /// How far ahead of the time of day a stamp may be, in nanoseconds, before it is held back.
@@ -150,6 +152,7 @@ impl Default for NodeConfig {
             exchange: Duration::from_secs(3),
             grace: Duration::from_secs(5),
             round: Duration::from_secs(5),
+            rounds_apart: Duration::from_millis(4),
             alive_window: Duration::from_secs(30),
             max_future_ns: 3600 * 1_000_000_000,
             forget_future: false,

@@ -46,9 +46,6 @@ const AVOID_SOURCE_FOR: Duration = Duration::from_secs(30);
 /// Shortest time asked of the clock.
 const PAUSE_MIN: Duration = Duration::from_millis(1);
 
-/// What happens so soon after a look waits for the next one until then: a burst of small changes is one look.
-const LOOKS_APART: Duration = Duration::from_millis(4);
-
 /// What the loop of one resource needs.
 pub struct Parts {
     /// Where its workers work.
@@ -192,7 +189,8 @@ impl ResourceLoop {
             Ok(()) = self.parts.host.changed() => {}
             () = clock.sleep(limit) => {}
         }
-        let early = LOOKS_APART.saturating_sub(self.now().saturating_sub(self.looked));
+        let apart = self.parts.config.rounds_apart;
+        let early = apart.saturating_sub(self.now().saturating_sub(self.looked));
         if !early.is_zero() {
             clock.sleep(early).await;
         }

@@ -154,7 +154,9 @@ async fn begin(w: &mut World, shape: &Shape) -> Result<App, String> {
         w.chance.between(1, 32) << 15,
         Duration::from_millis(w.chance.between(100, 10_000)),
     );
+    let apart = Duration::from_millis(w.chance.between(4, 100));
     w.configure(move |config| {
+        config.rounds_apart = apart;
         config.rotate_bytes = rotate;
         config.keep_logs = keep;
         config.logger.buffer_bytes_max = buffer;
