@@ -70,8 +70,10 @@ impl State {
     /// Before `bufs` are written to the file at `path`.
     pub(super) fn look_at_log(&mut self, path: &Path, at: u64, bufs: &[IoSlice<'_>]) {
         let name = path.file_name().and_then(|name| name.to_str());
-        let res = name.and_then(|name| name.strip_prefix("disk-"));
-        let (Some(res), Some(mut watch)) = (res, self.write_ahead.take()) else {
+        let Some(res) = name.and_then(|name| name.strip_prefix("disk-")) else {
+            return;
+        };
+        let Some(mut watch) = self.write_ahead.take() else {
             return;
         };
         if at.is_multiple_of(UNIT_BYTES) && watch.concerns(res) {
