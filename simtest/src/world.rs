@@ -599,6 +599,13 @@ impl World {
         })
     }
 
+    /// Has the host heard of a member of the resource?
+    pub fn has_heard_of(&self, name: &str, res: &str) -> bool {
+        let members = format!("resource-{res}/data-");
+        let node = self.host(name).node();
+        node.is_some_and(|node| node.keys().read().texts(&members).next().is_some())
+    }
+
     /// `create-resource` at one host with a new empty disk, `join-resource` at the others.
     pub async fn resource(&self, res: &str, size: u64, members: &[&str]) {
         for (i, name) in members.iter().enumerate() {

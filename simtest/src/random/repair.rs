@@ -39,11 +39,15 @@ pub async fn heal(w: &mut World, shape: &Shape) -> Result<(), String> {
     w.run_for(Duration::from_secs(40)).await;
     restart_after_log_errors(w, shape).await;
     by_hand::clear_keys(w, shape, &shape.names[0]).await;
+    switch_on(w, shape).await;
+    Ok(())
+}
+
+async fn switch_on(w: &World, shape: &Shape) {
     for name in &shape.names {
         w.type_at(name, &format!("marsadm up {RES} --timeout=20"))
             .await;
     }
-    Ok(())
 }
 
 /// A primary that could not write its log takes no changes any more and says so; so does one that has lost its disk while
@@ -70,7 +74,12 @@ pub async fn until_up_to_date(
 ) -> Result<(), String> {
     app.work();
     join_again(w, shape).await;
+    let was_shown = is_shown(w, shape);
     let primary = find_primary(w, shape).await?;
+    if !was_shown {
+        // While nobody is designated, syncing cannot be switched on.
+        switch_on(w, shape).await;
+    }
     // While somebody was designated whom nobody knows, there was nothing to join.
     join_again(w, shape).await;
     for name in &shape.names {
@@ -132,6 +141,8 @@ async fn join_without_remains(w: &mut World, name: &str) {
 }
 
 async fn follows(w: &mut World, name: &str, watch: &mut Watch) -> Result<bool, String> {
+    // The main loop has not looked yet at what a command before this has changed.
+    w.run_for(Duration::from_secs(1)).await;
     let deadline = w.now() + PATIENCE;
     while w.now() < deadline {
         watch.look(w)?;
@@ -151,9 +162,13 @@ async fn follows(w: &mut World, name: &str, watch: &mut Watch) -> Result<bool, S
     Ok(false)
 }
 
+fn is_shown(w: &World, shape: &Shape) -> bool {
+    shape.names.iter().any(|name| w.shows(name, RES))
+}
+
 /// The host that shows the device. When nobody does, operators try `primary` everywhere, then by force.
 async fn find_primary(w: &mut World, shape: &Shape) -> Result<String, String> {
-    let shown = |w: &World| shape.names.iter().any(|name| w.shows(name, RES));
+    let shown = |w: &World| is_shown(w, shape);
     w.run_until(Duration::from_secs(60), shown).await;
     for force in [false, true] {
         for name in &shape.names {
@@ -173,6 +188,9 @@ async fn find_primary(w: &mut World, shape: &Shape) -> Result<String, String> {
             }
             w.run_until(Duration::from_secs(20), shown).await;
         }
+    }
+    if let Some(name) = shape.names.iter().find(|name| w.shows(name, RES)) {
+        return Ok(name.clone());
     }
     w.note("", &w.explain(RES));
     Err("nobody can be made primary, not even by force".to_owned())

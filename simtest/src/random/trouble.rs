@@ -400,7 +400,11 @@ async fn operators(w: &mut World, kind: Kind, name: &str) {
             }
         }
         _ => {
-            if let Some(command) = w.chance.pick(WRONG_COMMANDS) {
+            let command = w.chance.pick(WRONG_COMMANDS).copied();
+            // An empty host that has not heard of the resource is free to create another one of that name.
+            let wrong =
+                |command: &&str| !command.starts_with("create") || w.has_heard_of(name, RES);
+            if let Some(command) = command.filter(wrong) {
                 later(w, &format!("{command} --timeout=10"));
             }
         }
