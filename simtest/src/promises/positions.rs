@@ -1,11 +1,11 @@
-//! Positions are never ahead of what is durable: the replay position of a host lies inside its own durable
-//! copy of that log (invariants 12 and 13), and `syncstatus` inside the device (36).
+//! Positions are never ahead of what is durable: what a host says it has of a log, and its replay position, lie inside its
+//! own durable copy of that log (invariants 12, 13, 17).
 
 use storage::Layout;
 use storage::log::HEADER_BYTES;
-use tree::{ClusterView, ReplayPos, key};
+use tree::{ClusterView, LogName, ReplayPos, Resource, Tree, VersionLink, key};
 
-use crate::host::STATE_DIR;
+use crate::host::{STATE_DIR, SimHost};
 use crate::world::World;
 
 /// Looks at the own positions of every running host.
@@ -13,29 +13,62 @@ use crate::world::World;
 /// # Errors
 /// A position behind the end of what a power cut would leave.
 pub fn look(w: &World) -> Result<(), String> {
-    let layout = Layout::new(STATE_DIR);
-    for (name, host) in &w.hosts {
+    for host in w.hosts.values() {
         let Some(node) = host.node() else { continue };
         let tree = node.keys().read();
         for res in ClusterView::new(&tree).resources() {
-            let path = key::replay(&res, &host.name);
-            let Some(text) = tree.text(path.as_str()) else {
-                continue;
-            };
-            let Ok(at) = text.parse::<ReplayPos>() else {
-                return Err(format!("{name}: {path} is no replay position: {text}"));
-            };
-            let file = layout.log(&res, &at.log);
-            let Some(len) = host.fs.bytes(&file, true, <[u8]>::len) else {
-                continue;
-            };
-            let durable = (len as u64).saturating_sub(HEADER_BYTES);
-            if at.offset > durable {
-                return Err(format!(
-                    "{name}: {path} = {text}, but only {durable} bytes of the log are durable (12)"
-                ));
-            }
+            replay_lies_inside(host, &tree, &res)?;
+            links_lie_inside(host, &tree, &res)?;
         }
     }
     Ok(())
+}
+
+fn replay_lies_inside(host: &SimHost, tree: &Tree, res: &Resource) -> Result<(), String> {
+    let path = key::replay(res, &host.name);
+    let Some(text) = tree.text(path.as_str()) else {
+        return Ok(());
+    };
+    let Ok(at) = text.parse::<ReplayPos>() else {
+        return Err(format!(
+            "{}: {path} is no replay position: {text}",
+            host.name
+        ));
+    };
+    match durable_bytes(host, res, &at.log) {
+        Some(durable) if at.offset > durable => Err(ahead(host, &path, text, durable)),
+        _ => Ok(()),
+    }
+}
+
+/// Logs that are not there any more are nobody's business: deleting is allowed.
+fn links_lie_inside(host: &SimHost, tree: &Tree, res: &Resource) -> Result<(), String> {
+    let own = format!("-{}", host.name);
+    for (path, text) in tree.texts(&key::version_prefix(res)) {
+        let mine = path.as_str().ends_with(&own);
+        let Some(link) = text.parse::<VersionLink>().ok().filter(|_| mine) else {
+            continue;
+        };
+        let file = Layout::new(STATE_DIR).log(res, &link.log);
+        let is_there = host.fs.bytes(&file, false, |_| ()).is_some();
+        let durable = durable_bytes(host, res, &link.log).unwrap_or(0);
+        if is_there && link.len > durable {
+            return Err(ahead(host, path, text, durable));
+        }
+    }
+    Ok(())
+}
+
+/// Bytes of records which a power cut would leave; `None` when it would leave no such file.
+fn durable_bytes(host: &SimHost, res: &Resource, log: &LogName) -> Option<u64> {
+    let file = Layout::new(STATE_DIR).log(res, log);
+    let len = host.fs.bytes(&file, true, <[u8]>::len)?;
+    Some((len as u64).saturating_sub(HEADER_BYTES))
+}
+
+fn ahead(host: &SimHost, path: &tree::Path, text: &str, durable: u64) -> String {
+    format!(
+        "{}: {path} = {text}, but only {durable} bytes of the log are durable (12, 17)",
+        host.name
+    )
 }
