@@ -56,3 +56,41 @@ fn while_links_do_not_become_durable_no_second_rotation_begins_and_nothing_is_mi
         });
     }
 }
+
+/// The heartbeat is a key, too, so a host whose keys do not become durable looks dead, with the age of its last word.
+#[test]
+fn a_stall_is_told_after_a_minute_everywhere_and_no_more_when_it_is_over() {
+    for seed in 2630..2633 {
+        story(seed, async |w| {
+            w.configure(|config| config.rotate_bytes = 64 << 10);
+            let app = pair(w, DEVICE_BYTES).await;
+            w.run_for(seconds(5)).await;
+            stall(w, seconds(120));
+            let before = newest(w, "alpha");
+            for (after, shown) in [
+                (45, "Replicating"),
+                (30, "UnResponsive"),
+                (30, "UnResponsive"),
+            ] {
+                let changes = app.counts().changes;
+                w.run_for(seconds(after)).await;
+                assert!(app.counts().changes > changes + 100, "it goes on");
+                for (host, command) in [
+                    ("alpha", "marsadm view-replstate data"),
+                    ("beta", "marsadm view-replstate data --host=alpha"),
+                ] {
+                    let told = w.must(host, command).await;
+                    assert_eq!(told.lines().last(), Some(shown), "{command} at {host}");
+                }
+            }
+            let told = w.must("beta", "marsadm view data").await;
+            assert!(told.contains(" 00:01:"), "how long: {told}");
+            assert!(newest(w, "alpha") <= before + 1, "rotations wait");
+            w.run_for(seconds(40)).await;
+            assert_eq!(w.view("alpha", "replstate", "data").await, "Replicating");
+            assert_eq!(w.view("beta", "replstate", "data").await, "Replaying");
+            assert!(newest(w, "alpha") > before + 1, "rotations go on");
+            w.must_be_equal("data", &["alpha", "beta"]).await;
+        });
+    }
+}
