@@ -54,3 +54,23 @@ fn differences(w: &World) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn trees_of_hosts_that_do_not_hear_each_other_are_told_apart() {
+        crate::world::run(2890, false, |mut w| async move {
+            w.cluster(&["alpha", "beta"]).await.expect("cluster");
+            assert_eq!(must_converge(&w).await, Ok(()));
+            let [alpha, beta] = ["alpha", "beta"].map(|name| w.host(name).name.clone());
+            w.net.cut(&alpha, &beta);
+            w.must("alpha", "mars tree set defaults/sync-limit 7").await;
+            let error = must_converge(&w).await.expect_err("beta does not know it");
+            assert!(error.contains("defaults/sync-limit"), "{error}");
+            w.net.heal();
+            assert_eq!(must_converge(&w).await, Ok(()));
+        });
+    }
+}
