@@ -1,5 +1,5 @@
-//! Positions are never ahead of what is durable: what a host says it has of a log, and its replay position, lie inside its
-//! own durable copy of that log (invariants 12, 13, 17).
+//! Positions are never ahead of what is durable: the replay position of a host lies inside its own durable
+//! copy of that log, and the copies it tells of have names that last (invariants 12, 13, 17).
 
 use storage::Layout;
 use storage::log::HEADER_BYTES;
@@ -18,7 +18,7 @@ pub fn look(w: &World) -> Result<(), String> {
         let tree = node.keys().read();
         for res in ClusterView::new(&tree).resources() {
             replay_lies_inside(host, &tree, &res)?;
-            links_lie_inside(host, &tree, &res)?;
+            names_last(host, &tree, &res)?;
         }
     }
     Ok(())
@@ -36,13 +36,17 @@ fn replay_lies_inside(host: &SimHost, tree: &Tree, res: &Resource) -> Result<(),
         ));
     };
     match durable_bytes(host, res, &at.log) {
-        Some(durable) if at.offset > durable => Err(ahead(host, &path, text, durable)),
+        Some(durable) if at.offset > durable => Err(format!(
+            "{}: {path} = {text}, but only {durable} bytes of the log are durable (12)",
+            host.name
+        )),
         _ => Ok(()),
     }
 }
 
-/// Logs that are not there any more are nobody's business: deleting is allowed.
-fn links_lie_inside(host: &SimHost, tree: &Tree, res: &Resource) -> Result<(), String> {
+/// Own links tell what a log was, also when it has been deleted, or is fetched once more. But a file that is there when its link
+/// is has a name that lasts.
+fn names_last(host: &SimHost, tree: &Tree, res: &Resource) -> Result<(), String> {
     let own = format!("-{}", host.name);
     for (path, text) in tree.texts(&key::version_prefix(res)) {
         let mine = path.as_str().ends_with(&own);
@@ -51,9 +55,11 @@ fn links_lie_inside(host: &SimHost, tree: &Tree, res: &Resource) -> Result<(), S
         };
         let file = Layout::new(STATE_DIR).log(res, &link.log);
         let is_there = host.fs.bytes(&file, false, |_| ()).is_some();
-        let durable = durable_bytes(host, res, &link.log).unwrap_or(0);
-        if is_there && link.len > durable {
-            return Err(ahead(host, path, text, durable));
+        if is_there && durable_bytes(host, res, &link.log).is_none() {
+            return Err(format!(
+                "{}: {path} = {text}, but the name of the log is not durable (12, 17)",
+                host.name
+            ));
         }
     }
     Ok(())
@@ -64,11 +70,4 @@ fn durable_bytes(host: &SimHost, res: &Resource, log: &LogName) -> Option<u64> {
     let file = Layout::new(STATE_DIR).log(res, log);
     let len = host.fs.bytes(&file, true, <[u8]>::len)?;
     Some((len as u64).saturating_sub(HEADER_BYTES))
-}
-
-fn ahead(host: &SimHost, path: &tree::Path, text: &str, durable: u64) -> String {
-    format!(
-        "{}: {path} = {text}, but only {durable} bytes of the log are durable (12, 17)",
-        host.name
-    )
 }
