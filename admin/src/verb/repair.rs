@@ -15,7 +15,26 @@ pub fn may_invalidate(s: &mut Session<'_>, res: &str) -> Step {
     check::not_primary(s, res, false)?;
     let primary = other_primary(s, res)?;
     check::primary_has_room(s, res, &primary)?;
+    start_is_known(s, res, &primary)?;
     Ok(Progress::Done)
+}
+
+/// Before anything is given up: is there a place to begin at? A host that was made primary by force may say where it is
+/// before it says how its log continues the others, or never say it.
+fn start_is_known(s: &mut Session<'_>, res: &str, primary: &str) -> Result<(), Refusal> {
+    let link = s.tree.live(&of(res, format!("replay-{primary}")));
+    let Some(start) = link.and_then(Point::parse) else {
+        return Ok(());
+    };
+    let version = of(res, chain::version_name(start.nr, primary));
+    match s.tree.live(&version) {
+        Some(_) => Ok(()),
+        None => s.refuse_unless_forced(no_version_link(primary, start.nr)),
+    }
+}
+
+fn no_version_link(primary: &str, nr: u64) -> String {
+    format!("host '{primary}' has no version link of its log number {nr} yet")
 }
 
 /// The designated primary, which must be another host.
@@ -131,9 +150,7 @@ pub fn set_start(
             .map(str::to_owned)
         else {
             if nr == start.nr {
-                return refuse(format!(
-                    "host '{primary}' has no version link of its log number {nr} yet"
-                ));
+                return refuse(no_version_link(primary, nr));
             }
             continue;
         };

@@ -32,7 +32,9 @@ pub enum Reason {
     #[error("just started: other members have not yet said whether the role moved on")]
     JustStarted,
     /// `replay-<host>` is missing, so nothing is known about the own disk.
-    #[error("the own replay position is missing or malformed")]
+    #[error(
+        "the own replay position is missing or malformed; invalidate gives a secondary a new one"
+    )]
     NoReplayPosition,
     /// The underlying disk is not open.
     #[error("the underlying disk is not open")]

@@ -64,3 +64,9 @@ pub fn is_for_operators(reason: &str) -> bool {
     ];
     signs.iter().any(|sign| reason.contains(sign))
 }
+
+/// Was `invalidate` begun at this host and not ended? It gives up the own place before it has another one.
+pub fn is_half_invalidated(w: &World, name: &str, reason: &str) -> bool {
+    let lost = Reason::NoReplayPosition.to_string();
+    reason.contains(&lost) && w.typed_at(name, "invalidate") > 0
+}

@@ -89,7 +89,8 @@ pub async fn until_up_to_date(
         // Only a command may resolve a split brain or a hole; everything else has to heal by itself.
         let why = promises::progress::reason(w, name, RES);
         let gone = promises::progress::is_gone(&why);
-        if !gone && !promises::progress::is_for_operators(&why) {
+        let half = promises::progress::is_half_invalidated(w, name, &why);
+        if !gone && !half && !promises::progress::is_for_operators(&why) {
             return Err(stuck(w, name, &why));
         }
         w.count("resolved by invalidate");
