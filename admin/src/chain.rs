@@ -2,7 +2,9 @@
 //!
 //! Reads only; what may be deleted is decided in `verb/logs.rs` and `verb/purge.rs`.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
+
+use tree::VersionLink;
 
 use crate::session::of;
 use crate::snapshot::{Kind, Snapshot, Time};
@@ -95,10 +97,28 @@ pub fn halves(link: &str) -> (Option<Point>, Option<Point>) {
     (point(own), point(before))
 }
 
-/// Every (number, host) whose version link belongs to the history of some replay position.
+/// Holes (number, host) before which the replica of their host stands in a log of its own: it wrote past the log, and nothing else
+/// says so.
+fn holes(tree: &Snapshot, res: &str) -> Vec<(u64, String)> {
+    let stands: BTreeMap<String, Point> = replays(tree, res).into_iter().collect();
+    let mut all = versions(tree, res);
+    all.retain(|(nr, host)| {
+        let text = tree.text(&of(res, version_name(*nr, host)));
+        let at = stands
+            .get(host)
+            .is_some_and(|at| at.origin == *host && at.nr < *nr);
+        at && text
+            .parse::<VersionLink>()
+            .is_ok_and(|link| link.digest.is_zero() && link.len == 0)
+    });
+    all
+}
+
+/// Every (number, host) whose version link belongs to the history of some replay position, or says that its host wrote past its
+/// log.
 pub fn needed_versions(tree: &Snapshot, res: &str) -> BTreeSet<(u64, String)> {
     let mut seen = BTreeSet::new();
-    let mut todo: Vec<(u64, String)> = Vec::new();
+    let mut todo = holes(tree, res);
     for (host, at) in replays(tree, res) {
         todo.push((at.nr, at.origin));
         todo.push((at.nr, host));

@@ -37,7 +37,8 @@ impl Deleted {
         let gone = self.gone.entry(name.to_owned()).or_default();
         for (path, entry) in entries {
             match gone.get(path) {
-                Some(deletion) if entry.stamp < *deletion => {
+                // An older deletion brings nothing back.
+                Some(deletion) if entry.stamp < *deletion && !entry.is_tombstone() => {
                     return Err(format!(
                         "{name}: {path} = {:?} of stamp {} is back, it was deleted with stamp {deletion} (L-A5)",
                         entry.value, entry.stamp
@@ -45,7 +46,10 @@ impl Deleted {
                 }
                 // A lazy deletion may be lost with the power.
                 _ if entry.is_tombstone() && !entry.lazy => {
-                    gone.insert(path.clone(), entry.stamp.clone());
+                    let deletion = gone
+                        .entry(path.clone())
+                        .or_insert_with(|| entry.stamp.clone());
+                    *deletion = deletion.clone().max(entry.stamp.clone());
                 }
                 _ => {}
             }

@@ -163,3 +163,47 @@ fn a_disk_that_is_lost_in_the_emergency_is_shown_and_a_restart_helps() {
         heals(w).await;
     });
 }
+
+/// Found by seed 3149: the disk of the old primary was no state of any history, and nobody knew any more.
+#[test]
+fn nothing_an_operator_types_makes_a_disk_with_writes_past_the_log_pass_for_a_replica() {
+    for (seed, mark) in [(1430, "log-purge-all data"), (1431, "by hand")] {
+        story(seed, async |w| {
+            let app = pair(w, DEVICE_BYTES).await;
+            w.host("alpha").fs.leave_room(0);
+            assert!(w.run_until(minutes(2), is_emergency).await);
+            goes_on(w, &app).await;
+            match mark {
+                "by hand" => {
+                    let hole = hole_of_alpha(w).expect("alpha writes past its log");
+                    w.must("alpha", &format!("mars tree del {hole}")).await;
+                }
+                purge => drop(w.must("alpha", &format!("marsadm {purge}")).await),
+            }
+            w.run_for(seconds(20)).await;
+            assert!(hole_of_alpha(w).is_some(), "{}", w.explain("data"));
+            w.must("beta", "marsadm pause-fetch data").await;
+            w.must("beta", "marsadm primary data --force").await;
+            w.must("beta", "marsadm resume-fetch data").await;
+            w.host("alpha").fs.set_capacity(ROOM_AGAIN);
+            w.run_for(minutes(2)).await;
+            let why = simtest::promises::progress::reason(w, "alpha", "data");
+            assert!(why.contains("went past the log"), "{why}");
+            w.must("alpha", "marsadm invalidate data").await;
+            w.up_to_date("alpha", "data", minutes(5))
+                .await
+                .expect("healed");
+            w.must_be_equal("data", &["beta", "alpha"]).await;
+        });
+    }
+}
+
+/// The version link by which alpha says that it wrote past its log.
+fn hole_of_alpha(w: &World) -> Option<String> {
+    let tree = w.host("alpha").node()?.keys().read();
+    let links = tree.texts("resource-data/version-");
+    let mut holes = links.filter(|(path, text)| {
+        path.as_str().ends_with("-alpha") && text.starts_with(&"0".repeat(32))
+    });
+    holes.next().map(|(path, _)| path.to_string())
+}

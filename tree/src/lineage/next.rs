@@ -253,17 +253,28 @@ impl Lineage {
         let Some(next) = behind.first() else {
             return Next::Open;
         };
-        if *next > seq + 1 {
+        let following = theirs.and_then(|theirs| theirs.get(next));
+        if *next > seq + 1 || following.is_some_and(|segment| self.is_hole(&segment.log)) {
             let exists = |nr: &&u64| self.logs.keys().any(|log| log.seq == **nr);
             let next = *behind.iter().find(exists).unwrap_or(next);
             return Next::Hole { next };
         }
-        match theirs.and_then(|theirs| theirs.get(next)) {
+        match following {
             Some(segment) => Next::Unknown {
                 log: segment.log.clone(),
             },
             None => Next::Open,
         }
+    }
+
+    /// Does its creator say that there never was such a log? Whoever was cut off may have given it the very number that comes
+    /// next for somebody else.
+    fn is_hole(&self, log: &LogName) -> bool {
+        let links = self.versions.get(&log.seq);
+        let link = links.and_then(|links| links.get(&log.creator));
+        link.is_some_and(|link| {
+            link.log == *log && link.len == 0 && link.digest.is_zero() && link.pred.is_none()
+        })
     }
 }
 
