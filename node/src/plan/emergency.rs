@@ -160,14 +160,22 @@ fn first_behind_hole(ask: &Ask<'_>, cursor: Option<&Cursor>) -> u64 {
 
 /// What all must know before the first request goes past the log, and what nobody must believe any more.
 pub fn keys(ask: &Ask<'_>, logger: &Want<LoggerWant>, cursor: Option<&Cursor>) -> Vec<KeyChange> {
-    if ask.own.logger.is_busy() || ask.own.bypassing {
+    if ask.own.logger.is_busy() || is_marked(&ask.seen) {
         return Vec::new();
     }
-    let ceases = matches!(logger, Want::Rest(Reason::Ceased(_)));
-    match (ceases, is_marked(&ask.seen)) {
-        (true, false) => break_history(ask, cursor),
-        (false, false) => old_holes(ask, cursor),
-        _ => Vec::new(),
+    if ask.own.bypassing {
+        // The mark was deleted by hand: without it the disk would pass for a state of its history.
+        let stands = ask.seen.replay(ask.seen.here);
+        let own = stands.is_some_and(|at| at.log.creator == *ask.seen.here);
+        return if own {
+            break_history(ask, cursor)
+        } else {
+            Vec::new()
+        };
+    }
+    match logger {
+        Want::Rest(Reason::Ceased(_)) => break_history(ask, cursor),
+        _ => old_holes(ask, cursor),
     }
 }
 

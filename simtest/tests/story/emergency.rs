@@ -202,8 +202,10 @@ fn nothing_an_operator_types_makes_a_disk_with_writes_past_the_log_pass_for_a_re
 fn hole_of_alpha(w: &World) -> Option<String> {
     let tree = w.host("alpha").node()?.keys().read();
     let links = tree.texts("resource-data/version-");
-    let mut holes = links.filter(|(path, text)| {
-        path.as_str().ends_with("-alpha") && text.starts_with(&"0".repeat(32))
+    let holes = links.filter(|(path, text)| {
+        path.as_str().ends_with("-alpha")
+            && text.starts_with(&"0".repeat(32))
+            && !path.as_str().contains("-000000000-")
     });
-    holes.next().map(|(path, _)| path.to_string())
+    holes.last().map(|(path, _)| path.to_string())
 }
