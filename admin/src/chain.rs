@@ -103,13 +103,10 @@ fn holes(tree: &Snapshot, res: &str) -> Vec<(u64, String)> {
     let stands: BTreeMap<String, Point> = replays(tree, res).into_iter().collect();
     let mut all = versions(tree, res);
     all.retain(|(nr, host)| {
-        let text = tree.text(&of(res, version_name(*nr, host)));
-        let at = stands
-            .get(host)
-            .is_some_and(|at| at.origin == *host && at.nr < *nr);
-        at && text
-            .parse::<VersionLink>()
-            .is_ok_and(|link| link.digest.is_zero() && link.len == 0)
+        let stands = stands.get(host);
+        let before = stands.is_some_and(|at| at.origin == *host && at.nr < *nr);
+        let link = tree.text(&of(res, version_name(*nr, host))).parse();
+        before && link.is_ok_and(|link: VersionLink| link.is_hole())
     });
     all
 }
@@ -148,6 +145,29 @@ pub fn needed_versions(tree: &Snapshot, res: &str) -> BTreeSet<(u64, String)> {
 mod tests {
     use super::*;
 
+    fn parse(tree: &str) -> Snapshot {
+        let lines: String = tree
+            .lines()
+            .map(|line| format!("{}\t1\tl\n", line.replace(" = ", "\t")))
+            .collect();
+        Snapshot::parse(&lines, "a", Time::from_secs(9)).expect("the test's own tree")
+    }
+
+    #[test]
+    fn what_says_that_a_host_wrote_past_its_log_is_needed_while_its_replica_stands_before_it() {
+        let hole = format!(
+            "resource-r/version-000000013-a = {:032x},log-000000013-a,0:\n",
+            0
+        );
+        let needs = |replay: &str| {
+            let tree = parse(&format!("resource-r/replay-a = {replay}\n{hole}"));
+            needed_versions(&tree, "r").contains(&(13, "a".into()))
+        };
+        assert!(needs("log-000000002-a,5,0"));
+        assert!(!needs("log-000000015-a,5,0"));
+        assert!(!needs("log-000000002-b,5,0"));
+    }
+
     #[test]
     fn the_history_behind_a_replay_position_is_needed_and_a_fork_is_not() {
         let tree = "resource-r/replay-a = log-000000002-a,5,0
@@ -155,12 +175,7 @@ resource-r/version-000000001-a = 1,log-000000001-a,3:
 resource-r/version-000000002-a = 2,log-000000002-a,5:1,log-000000001-a,3
 resource-r/version-000000002-b = 9,log-000000002-b,7:1,log-000000001-a,3
 ";
-        let lines: String = tree
-            .lines()
-            .map(|line| format!("{}\t1\tl\n", line.replace(" = ", "\t")))
-            .collect();
-        let tree = Snapshot::parse(&lines, "a", Time::from_secs(9)).expect("the test's own tree");
-        let needed = needed_versions(&tree, "r");
+        let needed = needed_versions(&parse(tree), "r");
         assert!(needed.contains(&(1, "a".into())) && needed.contains(&(2, "a".into())));
         assert!(!needed.contains(&(2, "b".into())));
     }

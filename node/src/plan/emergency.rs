@@ -77,12 +77,8 @@ fn is_marked(seen: &Seen<'_>) -> bool {
 fn own_holes<'a>(seen: &Seen<'a>) -> impl Iterator<Item = u64> + use<'a> {
     let here = seen.here;
     let links = seen.lineage.links();
-    let holes = links.filter(move |link| link.log.creator == *here && is_hole(link));
+    let holes = links.filter(move |link| link.log.creator == *here && link.is_hole());
     holes.map(|link| link.log.seq)
-}
-
-fn is_hole(link: &VersionLink) -> bool {
-    link.digest.is_zero() && link.len == 0 && link.pred.is_none()
 }
 
 /// What the logger does in an emergency; `None` when there is none. `role` would let it do `otherwise`.
@@ -166,11 +162,9 @@ pub fn keys(ask: &Ask<'_>, logger: &Want<LoggerWant>, cursor: Option<&Cursor>) -
     if ask.own.bypassing {
         // The mark was deleted by hand: without it the disk would pass for a state of its history.
         let stands = ask.seen.replay(ask.seen.here);
-        let own = stands.is_some_and(|at| at.log.creator == *ask.seen.here);
-        return if own {
-            break_history(ask, cursor)
-        } else {
-            Vec::new()
+        return match stands.is_some_and(|at| at.log.creator == *ask.seen.here) {
+            true => break_history(ask, cursor),
+            false => Vec::new(),
         };
     }
     match logger {

@@ -272,9 +272,7 @@ impl Lineage {
     fn is_hole(&self, log: &LogName) -> bool {
         let links = self.versions.get(&log.seq);
         let link = links.and_then(|links| links.get(&log.creator));
-        link.is_some_and(|link| {
-            link.log == *log && link.len == 0 && link.digest.is_zero() && link.pred.is_none()
-        })
+        link.is_some_and(|link| link.log == *log && link.is_hole())
     }
 }
 

@@ -79,6 +79,11 @@ impl VersionLink {
     pub fn as_pred(&self) -> (Digest128, LogName, u64) {
         (self.digest, self.log.clone(), self.len)
     }
+
+    /// Does it say that there never was such a log? So a primary marks that it wrote past its log (lesson L-B4).
+    pub fn is_hole(&self) -> bool {
+        self.digest.is_zero() && self.len == 0 && self.pred.is_none()
+    }
 }
 
 impl fmt::Display for VersionLink {
