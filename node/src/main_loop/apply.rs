@@ -22,6 +22,10 @@ impl ResourceLoop {
         for log in &plan.finished {
             self.parts.site.shelf.finish(log);
         }
+        if let Some(log) = &plan.reopened {
+            tracing::info!(res = %self.res(), %log, "no longer complete: another history has more of it");
+            self.parts.site.shelf.reopen(log);
+        }
         if let Err(error) = self.change_history(&plan, tree).await {
             // Nothing may rely on a history that is not stored; the next round tries again.
             tracing::error!(res = %self.res(), %error, "own keys not stored");

@@ -100,11 +100,17 @@ pub fn look(ask: &Ask<'_>) -> Option<Cursor> {
     })
 }
 
-/// The operator wants this host to be primary whatever the others have: designated, with the fetch
-/// switch off (manual: "forced failover").
+/// The operator wants this host to be primary whatever the others have: designated while the fetch switch was
+/// off, which it still is (manual: "forced failover").
+///
+/// Who switches it off later (`down`, `disconnect`) stops fetching and nothing else: a designation that waits for an
+/// old primary goes on waiting.
 pub fn is_forced(ask: &Ask<'_>) -> bool {
     let seen = &ask.seen;
-    seen.designated_primary().as_ref() == Some(seen.here) && !seen.todo(seen.here, Switch::Fetch)
+    let stamp = |path: &tree::Path| seen.tree.get(path).map(|entry| entry.stamp.clone());
+    seen.designated_primary().as_ref() == Some(seen.here)
+        && !seen.todo(seen.here, Switch::Fetch)
+        && stamp(&key::todo(seen.res, seen.here, Switch::Fetch)) < stamp(&key::primary(seen.res))
 }
 
 /// This host has already written log `at` under the designation that holds, and was only restarted: its history is the one
@@ -249,6 +255,16 @@ pub fn finished(ask: &Ask<'_>) -> Vec<LogName> {
     })
     .map(|(log, _)| log.clone())
     .collect()
+}
+
+/// The log the replica stands in, when its local copy counts as complete although the history this host follows now has more
+/// of it: it had been finished by a log of another history, which was given up.
+pub fn reopened(ask: &Ask<'_>, cursor: Option<&Cursor>) -> Option<LogName> {
+    let cursor = cursor?;
+    let log = &cursor.at.log;
+    let is_complete = cursor.local.as_ref().is_some_and(|local| local.sealed);
+    let has_more = matches!(cursor.next, Next::After { .. });
+    (is_complete && has_more && log.creator != *ask.seen.here).then(|| log.clone())
 }
 
 /// Own version links that do not say what the files hold (L-A6): after a crash the stored link is

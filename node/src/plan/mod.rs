@@ -167,6 +167,8 @@ pub struct ResourcePlan {
     pub steps: Vec<Step>,
     /// Local copies of logs that will never be longer.
     pub finished: Vec<LogName>,
+    /// A local copy that counted as complete and will be longer nevertheless.
+    pub reopened: Option<LogName>,
     /// Local log files nobody needs.
     pub drop_logs: Vec<LogName>,
     /// Keys other hosts rely on: durable before anything else happens.
@@ -276,6 +278,7 @@ fn decide_resource(ask: &Ask<'_>) -> ResourcePlan {
         export,
         steps,
         finished: cursor::finished(ask),
+        reopened: cursor::reopened(ask, cursor.as_ref()),
         drop_logs: housekeeping::logs_to_drop(ask, cursor.as_ref()),
         keys: housekeeping::keys(ask, cursor.as_ref()),
         indicators: Vec::new(),

@@ -262,6 +262,11 @@ impl Shelf {
         self.change(log, |state| !std::mem::replace(&mut state.finished, true));
     }
 
+    /// What continued the log at its present end was given up, and the log goes on behind it.
+    pub fn reopen(&self, log: &LogName) {
+        self.change(log, |state| std::mem::replace(&mut state.finished, false));
+    }
+
     /// Somebody has read bytes which are not what was written.
     pub fn mark_damaged(&self, log: &LogName, offset: u64, error: &str) {
         tracing::error!(res = %self.identity.res, log = %log, offset, error, "log is damaged");

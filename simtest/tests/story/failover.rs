@@ -150,3 +150,39 @@ fn who_is_forced_in_a_split_brain_stays_primary_although_fetching_is_resumed_at_
         });
     }
 }
+
+/// Seed 4549 of the random worlds.
+#[test]
+fn a_designation_that_waits_is_not_force_because_fetching_is_switched_off_later() {
+    for seed in 80..82 {
+        story(seed, async |w| {
+            let app = pair(w, DEVICE_BYTES).await;
+            w.run_for(seconds(10)).await;
+            w.cut("alpha", "beta");
+            w.run_for(minutes(2)).await;
+            w.must("beta", "mars tree set resource-data/primary beta")
+                .await;
+            w.run_for(minutes(1)).await;
+            assert!(!w.shows("beta", "data"), "alpha writes");
+            w.must("beta", "marsadm down data").await;
+            w.must("beta", "marsadm attach data").await;
+            w.run_for(minutes(2)).await;
+            assert!(
+                !w.shows("beta", "data"),
+                "alpha writes, and nobody forced beta"
+            );
+            // Now somebody does.
+            w.must("beta", "marsadm up data").await;
+            w.must("beta", "marsadm pause-fetch data").await;
+            w.must("beta", "marsadm primary data --force").await;
+            assert!(
+                w.run_until(minutes(1), |w| w.shows("beta", "data")).await,
+                "{}",
+                w.explain("data")
+            );
+            app.rest();
+            w.net.heal();
+            w.run_for(minutes(1)).await;
+        });
+    }
+}

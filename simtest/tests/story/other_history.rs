@@ -119,6 +119,46 @@ fn what_lies_behind_the_place_where_others_went_on_is_not_replayed_by_those_who_
     }
 }
 
+/// Seed 4912 of the random worlds.
+#[test]
+fn a_log_that_an_own_one_had_ended_is_fetched_on_once_the_own_one_is_given_up() {
+    for seed in 4912..4914 {
+        story(seed, async |w| {
+            let app = pair(w, DEVICE_BYTES).await;
+            w.run_for(seconds(10)).await;
+            w.must("beta", "marsadm pause-fetch data").await;
+            w.run_for(seconds(10)).await;
+            w.cut("alpha", "beta");
+            w.run_for(minutes(1)).await;
+            force(w, "beta").await;
+            w.run_for(seconds(10)).await;
+            let parted = parted_at(w, "beta");
+            // Given up while alpha is away: what is known of its place lies behind that where the histories parted.
+            w.must("beta", "mars tree set resource-data/primary alpha")
+                .await;
+            w.run_for(seconds(10)).await;
+            w.must("beta", "marsadm invalidate data").await;
+            w.run_for(seconds(10)).await;
+            let at = stands(w, "beta");
+            assert!(
+                (&at.log, at.offset) <= (&parted.0, parted.1),
+                "{at} {parted:?}"
+            );
+            w.net.heal();
+            w.run_for(seconds(10)).await;
+            w.must("alpha", "marsadm pause-fetch data").await;
+            w.must("alpha", "marsadm primary data --force").await;
+            w.must("alpha", "marsadm up data").await;
+            w.must("beta", "marsadm up data").await;
+            w.up_to_date("beta", "data", minutes(5))
+                .await
+                .expect("healed");
+            app.rest();
+            w.must_be_equal("data", &["alpha", "beta"]).await;
+        });
+    }
+}
+
 /// Where the first own log of a host has continued that of another one.
 fn parted_at(w: &World, name: &str) -> (tree::LogName, u64) {
     let node = w.host(name).node().expect("runs");
