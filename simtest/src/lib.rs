@@ -10,6 +10,7 @@ pub mod exec;
 pub mod history;
 pub mod host;
 pub mod known;
+pub mod many;
 pub mod mutations;
 pub mod net;
 pub mod prng;

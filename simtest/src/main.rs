@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use clap::Parser;
-use simtest::known;
 use simtest::random::{self, Outcome};
+use simtest::{known, many, world};
 
 /// Runs random worlds.
 #[derive(Parser)]
@@ -46,6 +46,9 @@ struct Options {
     /// How many seeds run side by side.
     #[arg(long, default_value_t = 2)]
     threads: usize,
+    /// Instead: clusters of so many hosts without faults; how fast keys travel, and what the hosts cost.
+    #[arg(long, value_delimiter = ',', conflicts_with_all = ["from", "twice", "trace"])]
+    hosts: Vec<usize>,
 }
 
 #[derive(Default)]
@@ -58,6 +61,9 @@ struct Total {
 
 fn main() -> ExitCode {
     let mut options = Options::parse();
+    if !options.hosts.is_empty() {
+        return many_hosts(&options.hosts);
+    }
     leave_out_known(&mut options);
     let watch = stopwatch();
     let next = AtomicU64::new(options.from);
@@ -81,6 +87,19 @@ fn main() -> ExitCode {
         }
     });
     summary(&total, watch.elapsed())
+}
+
+fn many_hosts(counts: &[usize]) -> ExitCode {
+    for count in counts {
+        match world::run(1, false, |world| many::measure(world, *count)) {
+            Ok(found) => println!("{found}"),
+            Err(error) => {
+                eprintln!("{count} hosts: {error:#}");
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    ExitCode::SUCCESS
 }
 
 #[expect(

@@ -39,6 +39,8 @@ use pipe::Pipe;
 const IDLE_LIMIT: Duration = Duration::from_secs(12);
 /// A lost datagram is repeated after about so long, plus the delay of the link.
 const REPEAT_AFTER: Duration = Duration::from_millis(200);
+/// So many closed pipes are looked for whenever one is opened.
+const FEW_PIPES: usize = 4096;
 /// Messages that may wait in one direction of a channel before the sender has to wait.
 const QUEUE_MAX: usize = 64;
 
@@ -302,7 +304,10 @@ impl SimNet {
     fn pipe(&self, from: &Host, to: &Host) -> Arc<Pipe> {
         let pipe = Arc::new(Pipe::default());
         let mut state = self.state();
-        state.pipes.retain(|(_, p)| !p.is_closed());
+        // With hundreds of hosts a look at all of them for each new one would take longer than everything else.
+        if state.pipes.len() < FEW_PIPES || state.pipes.len() == state.pipes.capacity() {
+            state.pipes.retain(|(_, p)| !p.is_closed());
+        }
         state.pipes.push(((from.clone(), to.clone()), pipe.clone()));
         pipe
     }

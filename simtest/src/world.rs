@@ -13,6 +13,7 @@ use tree::{Entry, Host, Issue, Stamp, Value};
 use crate::app::App;
 use crate::clock::BEGIN_NS;
 use crate::host::{self, Crash, SimHost};
+use crate::many;
 use crate::net::SimNet;
 use crate::prng::Prng;
 use crate::trace::Trace;
@@ -23,6 +24,9 @@ pub const DEVICE_BYTES: u64 = 1 << 20;
 
 /// Whoever takes the place of a lost host draws from another seed, so far away.
 const SEEDS_OF_A_WORLD: u64 = 1 << 40;
+
+/// What a host knows when it starts for the first time.
+type Known = Vec<(tree::Path, Entry)>;
 
 /// A world of one seed.
 pub struct World {
@@ -142,25 +146,8 @@ impl World {
     /// One more host: gets what joining gives it (cluster id, addresses) and starts.
     pub async fn join(&mut self, name: &str) -> anyhow::Result<()> {
         let host = Host::new(name)?;
-        let config = self.config.clone();
-        let seed = self.seed + self.forgot(name) * SEEDS_OF_A_WORLD;
-        let sim = SimHost::new(&host, &self.cluster, self.began, seed, config);
         let known = match self.running() {
-            Some(member) => {
-                let node = self.hosts[&member]
-                    .node()
-                    .ok_or_else(|| anyhow::anyhow!("{member} is down"))?;
-                let ip = (tree::key::ip(&host), Some(name.to_owned()));
-                node::ports::Keys::commit(&**node.keys(), vec![ip]).await?;
-                let tree = node.keys().read();
-                let wanted = |path: &tree::Path| {
-                    path.as_str() == "uuid" || path.as_str().starts_with("ips/")
-                };
-                tree.iter()
-                    .filter(|(p, _)| wanted(p))
-                    .map(|(p, e)| (p.clone(), e.clone()))
-                    .collect()
-            }
+            Some(member) => self.introduce(&member, std::slice::from_ref(&host)).await?,
             None => vec![
                 (
                     tree::Path::new("uuid")?,
@@ -169,6 +156,44 @@ impl World {
                 (tree::key::ip(&host), first_entry(&host, name, 2)?),
             ],
         };
+        self.settle(&host, known).await
+    }
+
+    /// A running cluster of so many hosts, all made known by the first of them.
+    pub async fn crowd(&mut self, count: usize) -> anyhow::Result<()> {
+        let hosts: Vec<Host> = (0..count).map(many::name).collect::<anyhow::Result<_>>()?;
+        let Some((first, others)) = hosts.split_first() else {
+            return Ok(());
+        };
+        self.join(first.as_str()).await?;
+        let known = self.introduce(first.as_str(), others).await?;
+        for host in others {
+            self.settle(host, known.clone()).await?;
+        }
+        Ok(())
+    }
+
+    /// Has `member` make hosts known; what they have to know themselves (cluster id, addresses).
+    async fn introduce(&self, member: &str, hosts: &[Host]) -> anyhow::Result<Known> {
+        let node = self.hosts[member]
+            .node()
+            .ok_or_else(|| anyhow::anyhow!("{member} is down"))?;
+        let ips = hosts
+            .iter()
+            .map(|host| (tree::key::ip(host), Some(host.to_string())));
+        node::ports::Keys::commit(&**node.keys(), ips.collect()).await?;
+        let tree = node.keys().read();
+        let wanted =
+            |path: &tree::Path| path.as_str() == "uuid" || path.as_str().starts_with("ips/");
+        let known = tree.iter().filter(|(path, _)| wanted(path));
+        Ok(known.map(|(p, e)| (p.clone(), e.clone())).collect())
+    }
+
+    /// Starts a host that has never run and knows this much.
+    async fn settle(&mut self, host: &Host, known: Known) -> anyhow::Result<()> {
+        let name = host.as_str();
+        let seed = self.seed + self.forgot(name) * SEEDS_OF_A_WORLD;
+        let sim = SimHost::new(host, &self.cluster, self.began, seed, self.config.clone());
         sim.seed(known);
         self.hosts.insert(name.to_owned(), sim);
         self.start(name).await

@@ -20,6 +20,8 @@ mod tree;
 mod view;
 mod wan;
 
+pub use lab::{cpu_seconds, resident_mib};
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 
