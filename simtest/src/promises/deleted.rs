@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use tree::{Entry, Path, Stamp};
+use tree::{Entry, Path, Stamp, Summary};
 
 use super::fresh::Fresh;
 use crate::world::World;
@@ -13,6 +13,28 @@ use crate::world::World;
 pub struct Deleted {
     gone: BTreeMap<String, BTreeMap<Path, Stamp>>,
     forgot: BTreeMap<String, u64>,
+    trees: Trees,
+}
+
+/// A tree that is replaced by that of another host, because its own was away for too long, begins where that one is; what is
+/// newer comes again. Only then does a running host know less than before.
+#[derive(Default)]
+struct Trees {
+    /// Number of the start, what was known, and how often it had become less.
+    known: BTreeMap<String, (u64, Summary, u64)>,
+}
+
+impl Trees {
+    /// How often the tree of a host was replaced.
+    fn replaced(&mut self, name: &str, starts: u64, known: Summary) -> u64 {
+        let before = self.known.get(name);
+        let replaced = before.map_or(0, |(start, old, replaced)| {
+            replaced + u64::from(*start == starts && !known.covers(old))
+        });
+        self.known
+            .insert(name.to_owned(), (starts, known, replaced));
+        replaced
+    }
 }
 
 impl Deleted {
@@ -21,7 +43,13 @@ impl Deleted {
     /// # Errors
     /// An entry that is older than its deletion.
     pub fn look(&mut self, w: &World, fresh: &Fresh) -> Result<(), String> {
-        self.compare(&fresh.name, w.forgot(&fresh.name), fresh.entries())
+        let host = w.host(&fresh.name);
+        let replaced = host.node().map_or(0, |node| {
+            let known = node.keys().with_knowledge(|all| all.summary().clone());
+            self.trees.replaced(&fresh.name, host.starts(), known)
+        });
+        let forgot = w.forgot(&fresh.name) + replaced;
+        self.compare(&fresh.name, forgot, fresh.entries())
     }
 
     /// `forgot`: how often the host has lost what it knew.
