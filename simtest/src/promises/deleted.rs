@@ -11,30 +11,19 @@ use crate::world::World;
 /// The newest deletion of each path that each host has shown.
 #[derive(Default)]
 pub struct Deleted {
-    gone: BTreeMap<String, BTreeMap<Path, Stamp>>,
-    forgot: BTreeMap<String, u64>,
-    trees: Trees,
+    hosts: BTreeMap<String, Shown>,
 }
 
-/// A tree that is replaced by that of another host, because its own was away for too long, begins where that one is; what is
-/// newer comes again. Only then does a running host know less than before.
+/// What one host has shown.
 #[derive(Default)]
-struct Trees {
-    /// Number of the start, what was known, and how often it had become less.
-    known: BTreeMap<String, (u64, Summary, u64)>,
-}
-
-impl Trees {
-    /// How often the tree of a host was replaced.
-    fn replaced(&mut self, name: &str, starts: u64, known: Summary) -> u64 {
-        let before = self.known.get(name);
-        let replaced = before.map_or(0, |(start, old, replaced)| {
-            replaced + u64::from(*start == starts && !known.covers(old))
-        });
-        self.known
-            .insert(name.to_owned(), (starts, known, replaced));
-        replaced
-    }
+struct Shown {
+    /// Number of its start, and how often it had lost what it knew.
+    when: (u64, u64),
+    /// What it knew when it was looked at last.
+    known: Summary,
+    gone: BTreeMap<Path, Stamp>,
+    /// Deletions that came behind a gap: they do not count as seen, and leave with a tree that is replaced.
+    behind_gap: Vec<(Path, Entry)>,
 }
 
 impl Deleted {
@@ -44,45 +33,61 @@ impl Deleted {
     /// An entry that is older than its deletion.
     pub fn look(&mut self, w: &World, fresh: &Fresh) -> Result<(), String> {
         let host = w.host(&fresh.name);
-        let replaced = host.node().map_or(0, |node| {
-            let known = node.keys().with_knowledge(|all| all.summary().clone());
-            self.trees.replaced(&fresh.name, host.starts(), known)
-        });
-        let forgot = w.forgot(&fresh.name) + replaced;
-        self.compare(&fresh.name, forgot, fresh.entries())
+        let Some(node) = host.node() else {
+            return Ok(());
+        };
+        let when = (host.starts(), w.forgot(&fresh.name));
+        let known = node.keys().with_knowledge(|all| all.summary().clone());
+        let shown = self.hosts.entry(fresh.name.clone()).or_default();
+        shown.renew(when, known);
+        let back = shown.compare(fresh.entries());
+        back.map_err(|what| format!("{}: {what}", fresh.name))
+    }
+}
+
+impl Shown {
+    /// The host knows this much now. A tree that is replaced by that of another host, because its own was away for too
+    /// long, begins where that one is, and what is newer comes again: only then does a running host know less than before.
+    fn renew(&mut self, when: (u64, u64), known: Summary) {
+        let forgot = when.1 != self.when.1;
+        if forgot || (when.0 == self.when.0 && !known.covers(&self.known)) {
+            *self = Shown::default();
+        }
+        (self.when, self.known) = (when, known);
     }
 
-    /// `forgot`: how often the host has lost what it knew.
     fn compare<'a>(
         &mut self,
-        name: &str,
-        forgot: u64,
         entries: impl Iterator<Item = (&'a Path, &'a Entry)>,
     ) -> Result<(), String> {
-        if self.forgot.insert(name.to_owned(), forgot) != Some(forgot) {
-            self.gone.remove(name);
+        for (path, entry) in std::mem::take(&mut self.behind_gap) {
+            self.note(&path, &entry);
         }
-        let gone = self.gone.entry(name.to_owned()).or_default();
         for (path, entry) in entries {
-            match gone.get(path) {
+            match self.gone.get(path) {
                 // An older deletion brings nothing back.
                 Some(deletion) if entry.stamp < *deletion && !entry.is_tombstone() => {
                     return Err(format!(
-                        "{name}: {path} = {:?} of stamp {} is back, it was deleted with stamp {deletion} (L-A5)",
+                        "{path} = {:?} of stamp {} is back, it was deleted with stamp {deletion} (L-A5)",
                         entry.value, entry.stamp
                     ));
                 }
                 // A lazy deletion may be lost with the power.
-                _ if entry.is_tombstone() && !entry.lazy => {
-                    let deletion = gone
-                        .entry(path.clone())
-                        .or_insert_with(|| entry.stamp.clone());
-                    *deletion = deletion.clone().max(entry.stamp.clone());
-                }
+                _ if entry.is_tombstone() && !entry.lazy => self.note(path, entry),
                 _ => {}
             }
         }
         Ok(())
+    }
+
+    fn note(&mut self, path: &Path, entry: &Entry) {
+        if self.known.horizon(&entry.issue.writer) < entry.issue.nr {
+            self.behind_gap.push((path.clone(), entry.clone()));
+            return;
+        }
+        let stamp = entry.stamp.clone();
+        let deletion = self.gone.entry(path.clone()).or_insert(stamp.clone());
+        *deletion = deletion.clone().max(stamp);
     }
 }
 
@@ -102,23 +107,49 @@ mod tests {
         }
     }
 
-    /// What alpha shows of one key, one after the other; the number says how often it has lost what it knew.
-    fn check(seen: &[(u64, Entry)]) -> Result<(), String> {
+    /// What alpha shows of one key, one after the other; with how often it has lost what it knew, and what it has seen of gamma.
+    fn check(shown: &[(u64, u64, Entry)]) -> Result<(), String> {
         let path = Path::new("userspace/note").expect("a path");
-        let mut deleted = Deleted::default();
-        for (forgot, entry) in seen {
-            deleted.compare("alpha", *forgot, [(&path, entry)].into_iter())?;
+        let gamma = Host::new("gamma").expect("a name");
+        let mut alpha = Shown::default();
+        for (forgot, seen, entry) in shown {
+            let mut known = Summary::default();
+            known.raise(&gamma, *seen);
+            alpha.renew((1, *forgot), known);
+            alpha.compare([(&path, entry)].into_iter())?;
         }
         Ok(())
     }
 
+    fn text(ns: u64) -> Entry {
+        entry(Value::text("x").expect("a value"), ns)
+    }
+
+    fn gone(ns: u64) -> Entry {
+        entry(Value::Tombstone, ns)
+    }
+
     #[test]
     fn what_is_older_than_its_deletion_may_not_be_seen_again() {
-        let text = |ns| entry(Value::text("x").expect("a value"), ns);
-        let gone = |ns| entry(Value::Tombstone, ns);
-        assert_eq!(check(&[(0, text(5)), (0, gone(6)), (0, text(7))]), Ok(()));
-        assert!(check(&[(0, text(5)), (0, gone(6)), (0, text(5))]).is_err());
-        assert!(check(&[(0, gone(6)), (0, gone(8)), (0, text(7))]).is_err());
-        assert_eq!(check(&[(0, gone(6)), (1, text(5))]), Ok(()));
+        let renewed = [(0, 5, text(5)), (0, 6, gone(6)), (0, 7, text(7))];
+        assert_eq!(check(&renewed), Ok(()));
+        let back = [(0, 5, text(5)), (0, 6, gone(6)), (0, 6, text(5))];
+        assert!(check(&back).is_err());
+        let older = [(0, 6, gone(6)), (0, 8, gone(8)), (0, 8, text(7))];
+        assert!(check(&older).is_err());
+        let lost = [(0, 6, gone(6)), (1, 5, text(5))];
+        assert_eq!(check(&lost), Ok(()));
+    }
+
+    #[test]
+    fn a_replaced_tree_begins_anew_and_what_came_behind_a_gap_counts_when_the_gap_is_closed() {
+        let replaced = [(0, 6, gone(6)), (0, 5, text(5))];
+        assert_eq!(check(&replaced), Ok(()));
+        let behind_gap = [(0, 5, gone(7)), (0, 5, text(5))];
+        assert_eq!(check(&behind_gap), Ok(()));
+        let closed = [(0, 5, gone(7)), (0, 7, gone(7)), (0, 7, text(5))];
+        assert!(check(&closed).is_err());
+        let closed_later = [(0, 5, gone(7)), (0, 7, text(8)), (0, 8, text(5))];
+        assert!(check(&closed_later).is_err());
     }
 }
