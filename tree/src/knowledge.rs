@@ -428,6 +428,13 @@ impl Knowledge {
         self.floor.0.iter().find_map(missed).map_or(Ok(()), Err)
     }
 
+    /// What this host has issued behind `nr` and is still in force, in that order.
+    pub(crate) fn issued_after(&self, nr: u64) -> impl Iterator<Item = (&Path, &Entry)> {
+        let own = self.issues.get(&self.me);
+        let paths = own.into_iter().flat_map(move |own| own.range(nr + 1..));
+        paths.filter_map(|(_, path)| Some((path, self.tree.get(path)?)))
+    }
+
     /// The same host with an empty tree, see `replacement.rs`.
     pub(crate) fn emptied(&self) -> Knowledge {
         Knowledge {

@@ -2,8 +2,8 @@
 //!
 //! While it was away, the others have forgotten deletions it never saw. Merging would bring the deleted keys back, so
 //! the host takes the whole tree of a peer instead. It is filled beside the old one, which stays in use until the
-//! new one is complete; then both are exchanged in one durable step. What the host had written before and nobody
-//! has seen is lost; its daemon publishes again what is still true.
+//! new one is complete; then both are exchanged in one durable step. Of what the host had written before and nobody
+//! has seen, it says again what only it can know: how far its own disks and logs are. The rest is lost.
 //!
 //! The peer answers the summaries of the new tree with deltas and takes nothing from the host until it is done. Where
 //! both sides would have to replace the other's tree, nobody does: an operator has to say which is right.
@@ -13,14 +13,17 @@
 //! peer    → away   "your tree must be replaced"
 //! away    → peer   Replacement::ask        ┐ as often as there is more
 //! peer    → away   Knowledge::delta_since  ┘
-//! away             Replacement::changes stored, then Replacement::finish
+//! away             Replacement::changes and ::unheard stored, then Replacement::finish
 //! ```
 
 use crate::clock::TooFarAhead;
+use crate::key;
+use crate::keys::{Key, Parts, Writer};
 use crate::knowledge::Knowledge;
+use crate::name::Host;
 use crate::path::Path;
 use crate::summary::{Delta, Summary};
-use crate::tree::Entry;
+use crate::tree::{Entry, Tree, Value};
 
 /// A tree being filled beside the one in use.
 #[derive(Clone, Debug)]
@@ -65,9 +68,45 @@ impl Replacement {
         gone.chain(other).collect()
     }
 
+    /// What this host said last about its own part of a resource, deletions included, and the peer has never heard. It is to be
+    /// issued anew on top of the new tree: a position that fell back would be that of another disk, logs nobody
+    /// knows of would be lost with all that was acknowledged in them.
+    ///
+    /// Not of resources it is no member of in the new tree: somebody made it leave meanwhile.
+    pub fn unheard(&self, old: &Knowledge) -> Vec<(Path, Value)> {
+        let (me, new) = (old.me(), self.new.tree());
+        let heard = self.new.summary().horizon(me);
+        let own = old.issued_after(heard);
+        let facts = own.filter(|(path, _)| is_fact_of_member(new, me, path));
+        facts
+            .map(|(path, entry)| (path.clone(), entry.value.clone()))
+            .collect()
+    }
+
     /// The knowledge to use from now on, instead of `old`.
     pub fn finish(mut self, old: &Knowledge) -> Knowledge {
         self.new.close_own_past(old);
         self.new
     }
+}
+
+/// Is this key about the part `me` has in a resource, and is it a member of that in `tree`?
+fn is_fact_of_member(tree: &Tree, me: &Host, path: &Path) -> bool {
+    let Some((key, parts)) = Key::parse(path) else {
+        return false;
+    };
+    let Parts { res, host, log, .. } = parts;
+    let Some(res) = res else { return false };
+    let own = match log {
+        Some(log) => log.creator == *me,
+        None => host.as_ref() == Some(me),
+    };
+    let by_daemon = matches!(
+        key.def().writer,
+        Writer::OwnHost | Writer::OwnHostOrOperator
+    );
+    let member = |path: Path| tree.text(path.as_str()).is_some();
+    own && (by_daemon || matches!(key, Key::Data | Key::Device))
+        && (member(key::of_member(Key::Data, &res, me))
+            || member(key::of_member(Key::Replay, &res, me)))
 }

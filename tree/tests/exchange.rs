@@ -510,6 +510,51 @@ fn a_replacement_changes_nothing_before_it_is_complete_and_says_what_to_store() 
 }
 
 #[test]
+fn what_only_the_host_itself_can_know_and_nobody_has_heard_is_said_again() {
+    let mut cluster = Cluster::new(2);
+    for res in ["kept", "left"] {
+        let replay = format!("resource-{res}/replay-{}", host(1));
+        cluster.write(1, &replay, Some("log-000000001-alpha,5,0"), None);
+    }
+    cluster.settle();
+    let kept = |what: &str| format!("resource-kept/{what}-{}", host(1));
+    cluster.write(0, &format!("resource-left/replay-{}", host(1)), None, None);
+    cluster.write(1, &kept("replay"), Some("log-000000002-alpha,7,0"), None);
+    cluster.write(1, &kept("log-000000003"), Some("9"), None);
+    cluster.write(1, &kept("syncpos"), None, None);
+    // Not its own, not of a member, not of a resource.
+    cluster.write(1, "resource-kept/primary", Some("(none)"), None);
+    cluster.write(
+        1,
+        &format!("resource-left/actsize-{}", host(1)),
+        Some("1"),
+        None,
+    );
+    cluster.write(1, "userspace/mine", Some("unheard of"), None);
+    let old = cluster.nodes[1].knowledge.clone();
+    let mut replacement = Replacement::of(&old);
+    while !replacement.take(
+        cluster.nodes[0]
+            .knowledge
+            .delta_since(replacement.ask(), 10),
+        |_| Ok(()),
+    ) {}
+    let said = replacement.unheard(&old);
+    let said: Vec<_> = said
+        .iter()
+        .map(|(path, value)| (path.as_str(), value.as_text()))
+        .collect();
+    assert_eq!(
+        said,
+        [
+            (&*kept("replay"), Some("log-000000002-alpha,7,0")),
+            (&*kept("log-000000003"), Some("9")),
+            (&*kept("syncpos"), None),
+        ]
+    );
+}
+
+#[test]
 fn an_answer_to_an_outdated_question_does_not_raise_what_was_set_back_meanwhile() {
     let mut cluster = Cluster::new(2);
     cluster.write(0, "userspace/a", Some("1"), None);

@@ -41,3 +41,34 @@ fn keys_deleted_during_a_long_outage_stay_deleted_when_the_host_comes_back() {
         w.must_be_equal("data", &["alpha", "beta", "gamma"]).await;
     });
 }
+
+/// Seed 5808 of the random worlds: what a primary has written, and nobody has heard of, is not lost with its tree.
+#[test]
+fn a_primary_whose_tree_is_replaced_still_knows_its_own_logs() {
+    for seed in 2402..2404 {
+        story(seed, async |w| {
+            w.configure(|config| config.keep_tombstones = minutes(10));
+            let app = trio(w, DEVICE_BYTES).await;
+            w.run_for(seconds(10)).await;
+            w.cut("alpha", "beta");
+            w.cut("alpha", "gamma");
+            w.run_for(seconds(5)).await;
+            for _ in 0..2 {
+                w.must("alpha", "marsadm log-rotate data").await;
+                w.run_for(seconds(5)).await;
+            }
+            w.stop("alpha").await;
+            w.net.heal();
+            w.must("beta", "mars tree set userspace/note old").await;
+            w.run_for(seconds(5)).await;
+            w.must("gamma", "mars tree del userspace/note").await;
+            w.run_for(minutes(45)).await;
+            w.start("alpha").await.expect("starts again");
+            w.run_for(minutes(2)).await;
+            assert!(w.shows("alpha", "data"), "{}", w.explain("data"));
+            app.work();
+            w.run_for(seconds(10)).await;
+            w.must_be_equal("data", &["alpha", "beta", "gamma"]).await;
+        });
+    }
+}

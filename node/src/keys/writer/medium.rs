@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 
 use storage::StoreError;
-use tree::{Entry, Path, Replacement};
+use tree::{Entry, Knowledge, Path, Replacement};
 
 use super::{HORIZONS_STORED_EVERY, Prepared, Task, ToStore};
 use crate::ports::{KeysError, Lane, blocking};
@@ -84,24 +84,34 @@ impl Task {
         let waiting = std::mem::take(&mut self.unsaved);
         let old = self.shared.lock().knowledge.clone();
         let changes = replacement.changes(&old);
+        let own = self.said_again(&replacement, &changes, &old).await;
         let mut all = waiting.clone();
         all.extend(changes.iter().cloned());
-        if let Err(error) = self.commit(all).await {
+        let stored = match &own {
+            Ok(own) => {
+                let entries = own.iter().cloned();
+                all.extend(entries.map(|(path, entry)| (path, Some(entry))));
+                self.commit(all).await
+            }
+            Err(error) => Err(error.clone()),
+        };
+        let (Ok(own), Ok(())) = (own, stored.clone()) else {
             self.unsaved = waiting;
             self.wait_for_company();
-            return Err(error);
-        }
+            return stored;
+        };
         self.forgotten.clear();
-        let new = replacement.finish(&old);
+        let mut new = replacement.finish(&old);
+        for (path, entry) in &own {
+            new.issue(path.clone(), entry.clone());
+        }
         if let Ok(bytes) = rmp_serde::to_vec_named(&new.saved()) {
             self.write_small(self.horizons.clone(), bytes).await?;
         }
         let mut shared = self.shared.lock();
         shared.knowledge = new;
-        for (path, entry) in changes {
-            if let Some(entry) = entry {
-                shared.clock.observe(entry.stamp.ns.max(entry.issue.nr));
-            }
+        let own = own.into_iter().map(|(path, _)| path);
+        for path in changes.into_iter().map(|(path, _)| path).chain(own) {
             shared.generation += 1;
             let generation = shared.generation;
             shared.changes.push_at(generation, path);
@@ -109,6 +119,29 @@ impl Task {
         drop(shared);
         self.announce();
         Ok(())
+    }
+
+    /// What only this host can know and nobody has heard, with stamps behind everything in the new tree.
+    async fn said_again(
+        &mut self,
+        replacement: &Replacement,
+        changes: &[(Path, Option<Entry>)],
+        old: &Knowledge,
+    ) -> Result<Vec<(Path, Entry)>, KeysError> {
+        let entries = changes.iter().filter_map(|(_, entry)| entry.as_ref());
+        let newest = entries
+            .map(|entry| entry.stamp.ns.max(entry.issue.nr))
+            .max();
+        if let Some(newest) = newest {
+            self.shared.lock().clock.observe(newest);
+        }
+        let facts = replacement.unheard(old);
+        if facts.is_empty() {
+            return Ok(Vec::new());
+        }
+        tracing::info!(keys = facts.len(), "says again what nobody had heard of it");
+        let (entries, _) = self.issue(facts, None, false).await?;
+        Ok(entries)
     }
 
     /// The floor is stored: the forgotten deletions leave the store with the next flush.
