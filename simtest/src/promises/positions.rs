@@ -18,7 +18,8 @@ pub fn look(w: &World) -> Result<(), String> {
         let tree = node.keys().read();
         for res in ClusterView::new(&tree).resources() {
             replay_lies_inside(host, &tree, &res)?;
-            names_last(host, &tree, &res)?;
+            let is_kept = |log: &LogName| node.hub().local_log(&res, log).is_some();
+            names_last(host, &tree, &res, is_kept)?;
         }
     }
     Ok(())
@@ -44,18 +45,21 @@ fn replay_lies_inside(host: &SimHost, tree: &Tree, res: &Resource) -> Result<(),
     }
 }
 
-/// Own links tell what a log was, also when it has been deleted, or is fetched once more. But a file that is there when its link
-/// is has a name that lasts.
-fn names_last(host: &SimHost, tree: &Tree, res: &Resource) -> Result<(), String> {
+/// Own links tell what a log was, also when it has been deleted, or is fetched once more, or will be: `invalidate` copies the
+/// links of the primary. But a copy the daemon counts on when its link is there has a name that lasts.
+fn names_last(
+    host: &SimHost,
+    tree: &Tree,
+    res: &Resource,
+    is_kept: impl Fn(&LogName) -> bool,
+) -> Result<(), String> {
     let own = format!("-{}", host.name);
     for (path, text) in tree.texts(&key::version_prefix(res)) {
         let mine = path.as_str().ends_with(&own);
         let Some(link) = text.parse::<VersionLink>().ok().filter(|_| mine) else {
             continue;
         };
-        let file = Layout::new(STATE_DIR).log(res, &link.log);
-        let is_there = host.fs.bytes(&file, false, |_| ()).is_some();
-        if is_there && durable_bytes(host, res, &link.log).is_none() {
+        if is_kept(&link.log) && durable_bytes(host, res, &link.log).is_none() {
             return Err(format!(
                 "{}: {path} = {text}, but the name of the log is not durable (12, 17)",
                 host.name
