@@ -12,6 +12,7 @@ mod handover;
 mod lab;
 mod peers;
 mod plot;
+mod relay;
 mod replication;
 mod streams;
 mod sync;

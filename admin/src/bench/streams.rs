@@ -16,7 +16,8 @@ use super::lab::Stopwatch;
 
 /// Handed over at a time.
 pub const PIECE_BYTES: usize = 1 << 20;
-const LOOPBACK: SocketAddr =
+/// A port of the loopback interface which is free.
+pub const LOOPBACK: SocketAddr =
     SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
 /// How bytes travel.
@@ -160,7 +161,8 @@ async fn pair() -> Result<(TcpStream, TcpStream)> {
     Ok((here, there))
 }
 
-async fn carry<A, B>(mut here: A, mut there: B, bytes: u64) -> Result<f64>
+/// Sends `bytes` from one end to the other until that has said that it has them; MB/s.
+pub async fn carry<A, B>(mut here: A, mut there: B, bytes: u64) -> Result<f64>
 where
     A: AsyncRead + AsyncWrite + Unpin,
     B: AsyncRead + AsyncWrite + Unpin + Send + 'static,

@@ -1,8 +1,7 @@
 //! Log shipping and sync over a long line: a UDP proxy of our own gives it a rate, a delay and losses.
 //!
-//! TCP is not measured here: a relay in user space ends the connection of the sender, so that loss and delay would hit
-//! something else than they do on a real line, and such a comparison would flatter one side. What counts is the
-//! share of the line's rate. The bytes of the headers below UDP are not counted by the proxy.
+//! What counts is the share of the line's rate. On lines without losses TCP is measured beside it (see `relay.rs`, which
+//! says why not on the others). The bytes of the headers below UDP and TCP are not counted.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
@@ -16,6 +15,7 @@ use anyhow::Result;
 use parking_lot::Mutex;
 
 use super::lab::{Lab, Stopwatch, bar};
+use super::relay;
 use super::replication::ship_within;
 use super::sync::{fill, until_synced};
 use super::table::{Row, Target};
@@ -68,6 +68,9 @@ pub fn wan(common: &Common) -> Result<Found> {
                 loss_ppm: ppm,
             };
             rows.extend(rows_of(&name, shares(common, line)?, wanted(mbit, ms, ppm)));
+            if ppm == 0 {
+                rows.push(tcp(common, &name, line)?);
+            }
         }
     }
     bar.finish_and_clear();
@@ -89,6 +92,26 @@ fn rows_of(name: &str, shares: Shares, wanted: Option<f64>) -> [Row; 3] {
     [shipping, in_all, row("sync", shares.sync)]
 }
 
+/// What one TCP connection makes of an equal line, from its first byte until the other end has everything.
+fn tcp(common: &Common, name: &str, line: Line) -> Result<Row> {
+    let share = || {
+        let rate = relay::tcp_rate(line, bytes_for(common, line))?;
+        Ok(rate * 8.0 / line.bits as f64)
+    };
+    let shares: Result<Vec<f64>> = (0..common.rounds().min(3)).map(|_| share()).collect();
+    let what = format!("TCP through an equal relay, {name}");
+    Ok(Row::new(what, "of the line", shares?))
+}
+
+/// Bytes that keep the line busy long enough.
+fn bytes_for(common: &Common, line: Line) -> u64 {
+    (line.bits / 8 * seconds(common)) >> 20 << 20
+}
+
+fn seconds(common: &Common) -> u64 {
+    if common.quick { 3 } else { SECONDS }
+}
+
 /// Shares of the line's rate, one per round.
 #[derive(Default)]
 struct Shares {
@@ -101,8 +124,7 @@ struct Shares {
 }
 
 fn shares(common: &Common, line: Line) -> Result<Shares> {
-    let seconds = if common.quick { 3 } else { SECONDS };
-    let size = (line.bits / 8 * seconds) >> 20 << 20;
+    let (seconds, size) = (seconds(common), bytes_for(common, line));
     let common = &Common {
         bytes: Some(size),
         ..common.clone()
@@ -286,7 +308,7 @@ impl Way {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a benchmark measures real time")]
-fn now() -> Instant {
+pub fn now() -> Instant {
     Instant::now()
 }
 
