@@ -7,8 +7,9 @@
 
 use tree::key::{self, Switch};
 use tree::view::ClusterView;
+use tree::{Host, LogName};
 
-use super::cursor::{self, Next};
+use super::cursor::{self, Cursor, Next};
 use super::{Ask, Reason, SyncWant, Want, emergency};
 
 /// The syncer this host should have, or why it should have none.
@@ -73,8 +74,29 @@ fn decide(ask: &Ask<'_>) -> Result<SyncWant, Reason> {
     if let Next::Hole(reason) = &place.next {
         return Err(reason.clone());
     }
+    leads_to(ask, &place, &from)?;
     if ask.own.disk_bytes.is_none() {
         return Err(Reason::DiskNotOpen);
     }
     Ok(SyncWant { from, start, size })
+}
+
+/// Does the history of the source go through the log the own replica stands in? Its blocks would otherwise be made whole with logs of
+/// another history; links that do not tell are no permission. `invalidate` takes the place of the primary of now.
+fn leads_to(ask: &Ask<'_>, place: &Cursor, from: &Host) -> Result<(), Reason> {
+    let history = ask.lineage.history(from);
+    let has = |log: &LogName| history.get(&log.seq).is_some_and(|found| found.log == *log);
+    let leads = match &place.next {
+        Next::Ready { log, .. } => has(log) || has(&place.at.log),
+        _ => has(&place.at.log),
+    };
+    if leads {
+        return Ok(());
+    }
+    let newest = history.values().next_back();
+    let between = newest.map(|segment| segment.log.clone());
+    Err(Reason::SplitBrain {
+        after: None,
+        between: [place.at.log.clone()].into_iter().chain(between).collect(),
+    })
 }

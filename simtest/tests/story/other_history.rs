@@ -159,6 +159,48 @@ fn a_log_that_an_own_one_had_ended_is_fetched_on_once_the_own_one_is_given_up() 
     }
 }
 
+/// Seed 6408 of the random worlds.
+#[test]
+fn a_disk_is_not_copied_from_a_primary_whose_history_leads_nowhere_near_the_own_place() {
+    for seed in 6408..6410 {
+        story(seed, async |w| {
+            let app = trio(w, DEVICE_BYTES).await;
+            w.run_for(seconds(10)).await;
+            w.must("beta", "marsadm pause-fetch data").await;
+            w.run_for(seconds(5)).await;
+            force(w, "gamma").await;
+            for _ in 0..4 {
+                w.run_for(seconds(5)).await;
+                w.must("gamma", "marsadm log-rotate data").await;
+            }
+            // Alpha takes the place of gamma, and cannot copy before beta is made primary, which knows nothing of it.
+            w.cut("alpha", "gamma");
+            w.run_for(seconds(5)).await;
+            w.must("alpha", "marsadm invalidate data").await;
+            app.rest();
+            assert!(w.run_until(minutes(1), |_| app.is_closed()).await);
+            w.must("beta", "marsadm primary data --force").await;
+            w.net.heal();
+            app.work();
+            w.run_for(minutes(1)).await;
+            let node = w.host("alpha").node().expect("runs");
+            let tree = node.keys().read();
+            let copied = tree.text("resource-data/syncstatus-alpha");
+            assert_eq!(copied, Some("0"), "{}", w.explain("data"));
+            app.rest();
+            assert!(w.run_until(minutes(1), |_| app.is_closed()).await);
+            force(w, "gamma").await;
+            app.work();
+            w.up_to_date("alpha", "data", minutes(5))
+                .await
+                .expect("healed");
+            w.must("beta", "marsadm invalidate data").await;
+            w.must("beta", "marsadm up data").await;
+            w.must_be_equal("data", &["gamma", "alpha", "beta"]).await;
+        });
+    }
+}
+
 /// Where the first own log of a host has continued that of another one.
 fn parted_at(w: &World, name: &str) -> (tree::LogName, u64) {
     let node = w.host(name).node().expect("runs");
