@@ -150,7 +150,13 @@ fn ask_lineage(ask: &Ask<'_>, log: &LogName, local: Option<&LocalLog>) -> (Next,
     let found = ask.lineage.next(seen.here, &held, primary.as_ref());
     let next = match found {
         Found::Open => Next::Open,
-        Found::Unknown { log } => Next::Hole(Reason::NoVersion(log)),
+        Found::Unknown { log: next } => Next::Hole(match is_gone(ask, log, local) {
+            true => Reason::Hole {
+                at: log.at(have),
+                next: next.seq,
+            },
+            false => Reason::NoVersion(next),
+        }),
         Found::After { log, len } => Next::After { log, len },
         Found::Ready { log, empty } => Next::Ready { log, empty },
         Found::Hole { next } => Next::Hole(Reason::Hole {
@@ -166,6 +172,21 @@ fn ask_lineage(ask: &Ask<'_>, log: &LogName, local: Option<&LocalLog>) -> (Next,
         }
     };
     (next, None)
+}
+
+/// Can no more of `log` be had from anybody, and nobody says whether what is here is all of it?
+fn is_gone(ask: &Ask<'_>, log: &LogName, local: Option<&LocalLog>) -> bool {
+    let is_complete = local.is_some_and(|local| local.sealed);
+    let have = local.map_or(0, |local| local.len);
+    !is_complete && ask.seen.log_deleted(log) && !is_kept(ask, log, have)
+}
+
+/// Is there a member that keeps `log` although it was deleted, because its replica stands in it behind `have`? A version
+/// link alone proves nothing: `invalidate` copies it from the primary.
+pub fn is_kept(ask: &Ask<'_>, log: &LogName, have: u64) -> bool {
+    let others = ask.seen.members();
+    let mut places = others.filter_map(|host| ask.seen.replay(host));
+    places.any(|at| at.log == *log && at.offset > have)
 }
 
 /// May the replica go on with the next log? The switchover check of main-loop reference 4.11.3.

@@ -113,7 +113,10 @@ fn from_source(
     final_len: Option<u64>,
 ) -> Want<FetchWant> {
     let have = ask.own.logs.get(log).map_or(0, |local| local.len);
-    if have < final_len.unwrap_or(0) && ask.seen.log_deleted(log) && !is_kept(ask, log, have) {
+    if have < final_len.unwrap_or(0)
+        && ask.seen.log_deleted(log)
+        && !cursor::is_kept(ask, log, have)
+    {
         return Want::Rest(Reason::Hole {
             at: log.at(have),
             next: log.seq + 1,
@@ -128,14 +131,6 @@ fn from_source(
         });
     }
     Want::Rest(Reason::NoSource(log.clone()))
-}
-
-/// Is there a member that keeps `log` although it was deleted, because its replica stands in it behind `have`? A version
-/// link alone proves nothing: `invalidate` copies it from the primary.
-fn is_kept(ask: &Ask<'_>, log: &LogName, have: u64) -> bool {
-    let others = ask.seen.members();
-    let mut places = others.filter_map(|host| ask.seen.replay(host));
-    places.any(|at| at.log == *log && at.offset > have)
 }
 
 /// The creator if it can be reached, else a member with more than `have` bytes; those that failed
