@@ -19,7 +19,7 @@
 use crate::clock::TooFarAhead;
 use crate::key;
 use crate::keys::{Key, Parts, Writer};
-use crate::knowledge::Knowledge;
+use crate::knowledge::{HeldBack, Knowledge};
 use crate::name::Host;
 use crate::path::Path;
 use crate::summary::{Delta, Summary};
@@ -43,13 +43,23 @@ impl Replacement {
     }
 
     /// Takes the peer's answer; `true` when the new tree is complete. The answer to another question completes
-    /// nothing. Entries too far in the future are left out
-    /// and come with a later exchange; `admit` is as in [`Knowledge::sift_delta`].
-    pub fn take(&mut self, delta: Delta, admit: impl Fn(u64) -> Result<(), TooFarAhead>) -> bool {
+    /// nothing. `admit` is as in [`Knowledge::sift_delta`].
+    ///
+    /// # Errors
+    /// An entry is too far in the future. A tree without it would be no tree of anybody: it would lack all that its
+    /// writer has said, and would have to be replaced again. So it is the whole tree or none; clocks must be set first.
+    pub fn take(
+        &mut self,
+        delta: Delta,
+        admit: impl Fn(u64) -> Result<(), TooFarAhead>,
+    ) -> Result<bool, HeldBack> {
         let complete = !delta.more;
-        let sifted = self.new.sift_delta(delta, admit);
+        let mut sifted = self.new.sift_delta(delta, admit);
+        if let Some(held_back) = sifted.held_back.pop() {
+            return Err(held_back);
+        }
         let applied = self.new.apply(sifted);
-        complete && !applied.gap
+        Ok(complete && !applied.gap)
     }
 
     /// What has to change in the store, in one durable step: the new entry of a path, or that it is gone. Store the

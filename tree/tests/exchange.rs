@@ -479,7 +479,7 @@ fn a_replacement_changes_nothing_before_it_is_complete_and_says_what_to_store() 
     loop {
         let delta = cluster.nodes[0].knowledge.delta_since(replacement.ask(), 1);
         answers += 1;
-        if replacement.take(delta, |_| Ok(())) {
+        if replacement.take(delta, |_| Ok(())).expect("admitted") {
             break;
         }
     }
@@ -533,12 +533,14 @@ fn what_only_the_host_itself_can_know_and_nobody_has_heard_is_said_again() {
     cluster.write(1, "userspace/mine", Some("unheard of"), None);
     let old = cluster.nodes[1].knowledge.clone();
     let mut replacement = Replacement::of(&old);
-    while !replacement.take(
-        cluster.nodes[0]
+    loop {
+        let delta = cluster.nodes[0]
             .knowledge
-            .delta_since(replacement.ask(), 10),
-        |_| Ok(()),
-    ) {}
+            .delta_since(replacement.ask(), 10);
+        if replacement.take(delta, |_| Ok(())).expect("admitted") {
+            break;
+        }
+    }
     let said = replacement.unheard(&old);
     let said: Vec<_> = said
         .iter()
@@ -552,6 +554,27 @@ fn what_only_the_host_itself_can_know_and_nobody_has_heard_is_said_again() {
             (&*kept("syncpos"), None),
         ]
     );
+}
+
+#[test]
+fn a_tree_with_an_entry_too_far_ahead_is_not_taken_in_part() {
+    let mut cluster = Cluster::new(2);
+    cluster.write(0, "userspace/a", Some("1"), None);
+    cluster.write(0, "userspace/b", Some("2"), None);
+    let mut replacement = Replacement::of(&cluster.nodes[1].knowledge);
+    let delta = cluster.nodes[0]
+        .knowledge
+        .delta_since(replacement.ask(), 10);
+    let newest = delta.entries.iter().map(|(_, entry)| entry.stamp.ns).max();
+    let refuse = |ns| match Some(ns) < newest {
+        true => Ok(()),
+        false => Err(tree::TooFarAhead {
+            ahead_ns: 1,
+            max_ns: 0,
+        }),
+    };
+    let held_back = replacement.take(delta, refuse).expect_err("not in part");
+    assert_eq!(held_back.path.as_str(), "userspace/b");
 }
 
 #[test]

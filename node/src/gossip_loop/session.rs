@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use transport::wire::{self, Hello};
 use transport::{Channel, ChannelRx, ChannelTx, Message, NetError};
-use tree::{Applied, Delta, Host, MustReplace, Push, Repair, RepairAnswer, Replacement, Summary};
+use tree::{
+    Applied, Delta, HeldBack, Host, MustReplace, Push, Repair, RepairAnswer, Replacement, Summary,
+};
 
 use super::Gossip;
 use super::outbox::Outbox;
@@ -249,7 +251,12 @@ impl Replacing {
         let Some(mut replacement) = self.running.take() else {
             return Ok(());
         };
-        if gossip.keys.fill(&mut replacement, delta) {
+        let filled = gossip.keys.fill(&mut replacement, delta);
+        let is_complete = filled.map_err(|HeldBack { path, writer, why }| {
+            tracing::warn!(%peer, %writer, %path, %why, "this tree cannot be replaced before clocks are set");
+            refused(&format!("its tree has a key of {writer} too far ahead: {why}"))
+        })?;
+        if is_complete {
             gossip.keys.replace(replacement).await?;
             gossip.end_other_sessions(peer);
             return Err(SessionError::Replaced(peer.clone()));
@@ -322,9 +329,13 @@ async fn send(
     let mut urged = gossip.urge.subscribe();
     let mut pushing = Pushing::After(*pushes.borrow_and_update());
     let mut nonce = 0;
+    let clock = &*gossip.ports.clock;
+    // Pushes do not put it off: what a busy peer has seen must be known, too.
+    let mut asked = clock.mono();
     loop {
         let letters = outbox.take();
         if letters.ask {
+            asked = clock.mono();
             let (summary, digest) = keys.summary();
             tx.send(Message::Summary { summary, digest }).await?;
         }
@@ -351,6 +362,8 @@ async fn send(
             tx.send(Message::RepairAnswer(answer)).await?;
         }
         pushing = push(gossip, outbox, &mut tx, pushing).await?;
+        let since = clock.mono().saturating_sub(asked);
+        let due = gossip.exchange_pause().saturating_sub(since);
         tokio::select! {
             biased;
             () = outbox.filled() => {}
@@ -361,7 +374,7 @@ async fn send(
                 tx.send(Message::Ping { nonce }).await?;
                 outbox.put(|letters| letters.ask = true);
             }
-            () = gossip.ports.clock.sleep(gossip.config.exchange) => {
+            () = clock.sleep(due) => {
                 outbox.put(|letters| letters.ask = true);
             }
         }

@@ -21,8 +21,8 @@ use tokio::sync::{mpsc, oneshot};
 use tree::future::Forgotten;
 use tree::knowledge::{Applied, Knowledge, MustReplace, Saved};
 use tree::{
-    Delta, Entry, Host, LamportClock, Lease, Path, Push, PushItem, Replacement, Stamp, Summary,
-    Tree, Value,
+    Delta, Entry, HeldBack, Host, LamportClock, Lease, Path, Push, PushItem, Replacement, Stamp,
+    Summary, Tree, Value,
 };
 
 use crate::ports::{BoxFuture, KeyChange, Keys, KeysError, Lane, Ports, blocking};
@@ -96,6 +96,8 @@ struct Shared {
     pushes: Recent<PushItem>,
     /// Which entries wait for the wall clock, for messages: writer and seconds ahead.
     held_back: Option<String>,
+    /// How often another tree has taken the place of this one.
+    replacements: u64,
 }
 
 /// See the head of this file. Shared by everything that runs for this host.
@@ -145,6 +147,7 @@ impl KeyService {
             knowledge,
             clock,
             generation: 1,
+            replacements: 0,
             changes: Recent::new(CHANGES_KEPT_MAX),
             pushes: Recent::new(PUSHES_KEPT_MAX),
             held_back: None,
@@ -200,6 +203,11 @@ impl KeyService {
     /// Entries whose stamps lie so far ahead that they wait, as a sentence.
     pub fn held_back(&self) -> Option<String> {
         self.shared.lock().held_back.clone()
+    }
+
+    /// How often another tree has taken the place of this one since the start: what nobody had heard is gone with the old one.
+    pub fn replacements(&self) -> u64 {
+        self.shared.lock().replacements
     }
 
     /// Were entries lost here, and has no peer given them back yet?
@@ -279,7 +287,10 @@ impl KeyService {
     }
 
     /// Takes a delta into a tree that is being filled; `true` when that is complete.
-    pub fn fill(&self, replacement: &mut Replacement, delta: Delta) -> bool {
+    ///
+    /// # Errors
+    /// As [`Replacement::take`].
+    pub fn fill(&self, replacement: &mut Replacement, delta: Delta) -> Result<bool, HeldBack> {
         let wall = self.ports.clock.wall_ns();
         let shared = self.shared.lock();
         replacement.take(delta, |ns| shared.clock.admits(ns, wall))

@@ -17,8 +17,8 @@ pub struct Deleted {
 /// What one host has shown.
 #[derive(Default)]
 struct Shown {
-    /// Number of its start, and how often it had lost what it knew.
-    when: (u64, u64),
+    /// How often it had lost what it knew, number of its start, and how often another tree had taken the place of its own since.
+    when: (u64, u64, u64),
     /// What it knew when it was looked at last.
     known: Summary,
     gone: BTreeMap<Path, Stamp>,
@@ -36,7 +36,8 @@ impl Deleted {
         let Some(node) = host.node() else {
             return Ok(());
         };
-        let when = (host.starts(), w.forgot(&fresh.name));
+        let replaced = node.keys().replacements();
+        let when = (w.forgot(&fresh.name), host.starts(), replaced);
         let known = node.keys().with_knowledge(|all| all.summary().clone());
         let shown = self.hosts.entry(fresh.name.clone()).or_default();
         shown.renew(when, known);
@@ -47,10 +48,11 @@ impl Deleted {
 
 impl Shown {
     /// The host knows this much now. A tree that is replaced by that of another host, because its own was away for too
-    /// long, begins where that one is, and what is newer comes again: only then does a running host know less than before.
-    fn renew(&mut self, when: (u64, u64), known: Summary) {
-        let forgot = when.1 != self.when.1;
-        if forgot || (when.0 == self.when.0 && !known.covers(&self.known)) {
+    /// long, begins where that one is; what is newer comes again, and what nobody had heard does not.
+    fn renew(&mut self, when: (u64, u64, u64), known: Summary) {
+        let (forgot, start, replaced) = when;
+        let before = self.when;
+        if forgot != before.0 || (start == before.1 && replaced != before.2) {
             *self = Shown::default();
         }
         (self.when, self.known) = (when, known);
@@ -107,15 +109,16 @@ mod tests {
         }
     }
 
-    /// What alpha shows of one key, one after the other; with how often it has lost what it knew, and what it has seen of gamma.
-    fn check(shown: &[(u64, u64, Entry)]) -> Result<(), String> {
+    /// What alpha shows of one key, one after the other; with how often it has lost what it knew and its tree was replaced, and
+    /// what it has seen of gamma.
+    fn check(shown: &[((u64, u64), u64, Entry)]) -> Result<(), String> {
         let path = Path::new("userspace/note").expect("a path");
         let gamma = Host::new("gamma").expect("a name");
         let mut alpha = Shown::default();
-        for (forgot, seen, entry) in shown {
+        for ((forgot, replaced), seen, entry) in shown {
             let mut known = Summary::default();
             known.raise(&gamma, *seen);
-            alpha.renew((1, *forgot), known);
+            alpha.renew((*forgot, 1, *replaced), known);
             alpha.compare([(&path, entry)].into_iter())?;
         }
         Ok(())
@@ -131,25 +134,45 @@ mod tests {
 
     #[test]
     fn what_is_older_than_its_deletion_may_not_be_seen_again() {
-        let renewed = [(0, 5, text(5)), (0, 6, gone(6)), (0, 7, text(7))];
+        let renewed = [
+            ((0, 0), 5, text(5)),
+            ((0, 0), 6, gone(6)),
+            ((0, 0), 7, text(7)),
+        ];
         assert_eq!(check(&renewed), Ok(()));
-        let back = [(0, 5, text(5)), (0, 6, gone(6)), (0, 6, text(5))];
+        let back = [
+            ((0, 0), 5, text(5)),
+            ((0, 0), 6, gone(6)),
+            ((0, 0), 6, text(5)),
+        ];
         assert!(check(&back).is_err());
-        let older = [(0, 6, gone(6)), (0, 8, gone(8)), (0, 8, text(7))];
+        let older = [
+            ((0, 0), 6, gone(6)),
+            ((0, 0), 8, gone(8)),
+            ((0, 0), 8, text(7)),
+        ];
         assert!(check(&older).is_err());
-        let lost = [(0, 6, gone(6)), (1, 5, text(5))];
+        let lost = [((0, 0), 6, gone(6)), ((1, 0), 5, text(5))];
         assert_eq!(check(&lost), Ok(()));
     }
 
     #[test]
     fn a_replaced_tree_begins_anew_and_what_came_behind_a_gap_counts_when_the_gap_is_closed() {
-        let replaced = [(0, 6, gone(6)), (0, 5, text(5))];
+        let replaced = [((0, 0), 6, gone(6)), ((0, 1), 6, text(5))];
         assert_eq!(check(&replaced), Ok(()));
-        let behind_gap = [(0, 5, gone(7)), (0, 5, text(5))];
+        let behind_gap = [((0, 0), 5, gone(7)), ((0, 0), 5, text(5))];
         assert_eq!(check(&behind_gap), Ok(()));
-        let closed = [(0, 5, gone(7)), (0, 7, gone(7)), (0, 7, text(5))];
+        let closed = [
+            ((0, 0), 5, gone(7)),
+            ((0, 0), 7, gone(7)),
+            ((0, 0), 7, text(5)),
+        ];
         assert!(check(&closed).is_err());
-        let closed_later = [(0, 5, gone(7)), (0, 7, text(8)), (0, 8, text(5))];
+        let closed_later = [
+            ((0, 0), 5, gone(7)),
+            ((0, 0), 7, text(8)),
+            ((0, 0), 8, text(5)),
+        ];
         assert!(check(&closed_later).is_err());
     }
 }

@@ -201,10 +201,12 @@ impl Cluster {
     pub fn replace(&mut self, peer: usize, away: usize) {
         let old = &self.nodes[away].knowledge;
         let mut replacement = Replacement::of(old);
-        while !replacement.take(
-            self.nodes[peer].knowledge.delta_since(replacement.ask(), 1),
-            |_| Ok(()),
-        ) {}
+        loop {
+            let delta = self.nodes[peer].knowledge.delta_since(replacement.ask(), 1);
+            if replacement.take(delta, |_| Ok(())).expect("admitted") {
+                break;
+            }
+        }
         self.nodes[away].knowledge = replacement.finish(old);
     }
 

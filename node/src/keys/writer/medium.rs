@@ -110,6 +110,7 @@ impl Task {
         }
         let mut shared = self.shared.lock();
         shared.knowledge = new;
+        shared.replacements += 1;
         let own = own.into_iter().map(|(path, _)| path);
         for path in changes.into_iter().map(|(path, _)| path).chain(own) {
             shared.generation += 1;
