@@ -105,7 +105,8 @@ pub struct NodeConfig {
     /// How often `actual-<me>/time` is refreshed. `marsadm` takes a host for alive while it is
     /// younger than 60 s.
     pub heartbeat: Duration,
-    /// Longest pause between two exchanges with a connected peer when nothing changes.
+    /// Longest pause between two exchanges with a connected peer; longer with more than ten peers, in proportion to their
+    /// number.
     pub exchange: Duration,
     /// How long a starting node waits for other members before it may become actual primary
     /// although none of them has answered.

@@ -35,6 +35,10 @@ const WAIT_FOR_CALL: Duration = Duration::from_secs(2);
 /// Pause between attempts to dial, besides the back-off of the network.
 const DIAL_PAUSE: Duration = Duration::from_millis(300);
 
+/// With more peers than these, each of them is asked less often in proportion: a summary names every host, and what a host says
+/// at rest shall grow with their number and not with its square. What a lost push leaves out is noticed by its number.
+const PEERS_ASKED_OFTEN: usize = 10;
+
 /// What the sessions have achieved.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct GossipFacts {
@@ -152,6 +156,14 @@ impl Gossip {
         let sessions = self.sessions.lock();
         let others = sessions.running.iter().filter(|(host, _)| *host != peer);
         others.for_each(|(_, (_, task))| task.abort());
+    }
+
+    /// Pause between two exchanges with one peer when nothing is missing.
+    pub(super) fn exchange_pause(&self) -> Duration {
+        let peers = self.sessions.lock().running.len();
+        let times = peers.div_ceil(PEERS_ASKED_OFTEN).max(1);
+        let times = u32::try_from(times).unwrap_or(u32::MAX);
+        self.config.exchange.saturating_mul(times)
     }
 
     fn is_connected(&self, peer: &Host) -> bool {
