@@ -72,3 +72,36 @@ fn a_primary_whose_tree_is_replaced_still_knows_its_own_logs() {
         });
     }
 }
+
+/// Every host has something to say more often than it asks others what they have seen.
+#[test]
+fn deletions_are_forgotten_while_everybody_is_busy() {
+    story(2405, async |w| {
+        w.cluster(&["alpha", "beta"]).await.expect("cluster");
+        w.must("alpha", "mars tree set userspace/note old").await;
+        let seen = |w: &World| note(w, "beta").as_deref() == Some("old");
+        assert!(w.run_until(minutes(1), seen).await);
+        busy(w).await;
+        w.must("alpha", "mars tree del userspace/note").await;
+        busy(w).await;
+        for host in w.hosts.values() {
+            host.clock.set_skew_ns(3 * 3_600_000_000_000);
+        }
+        busy(w).await;
+        for name in ["alpha", "beta"] {
+            let tree = w.host(name).node().expect("runs").keys().read();
+            let path = tree::Path::new("userspace/note").expect("a path");
+            assert_eq!(tree.get(&path), None, "{name} still keeps the deletion");
+        }
+    });
+}
+
+async fn busy(w: &World) {
+    for nr in 0..100 {
+        for name in ["alpha", "beta"] {
+            w.must(name, &format!("mars tree set userspace/busy-{name} {nr}"))
+                .await;
+        }
+        w.run_for(seconds(1)).await;
+    }
+}
