@@ -17,13 +17,13 @@ use crate::world::World;
 const KEYS: usize = 20;
 
 /// Between two looks at all hosts.
-const LOOK: Duration = Duration::from_micros(200);
+const LOOK: Duration = Duration::from_millis(1);
 
 /// A key that takes longer has got lost.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Nothing is set for so long, and what is said meanwhile is counted.
-const REST: Duration = Duration::from_secs(30);
+/// Nothing is set for so long, and what is said meanwhile is counted: longer than the pause between two exchanges of 300 hosts.
+const REST: Duration = Duration::from_secs(120);
 
 /// What was found with so many hosts.
 #[derive(Debug)]

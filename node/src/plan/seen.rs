@@ -44,9 +44,10 @@ impl<'a> Seen<'a> {
         self.lineage.designated().cloned()
     }
 
-    /// Has `host` a disk for the resource?
+    /// Has `host` a disk for the resource? This host only as long as the key that names its disk is there: where it was made to leave
+    /// while it did not hear of it, the rest of its keys may be younger than that.
     pub fn is_member(&self, host: &Host) -> bool {
-        self.lineage.is_member(host)
+        self.lineage.is_member(host) && (host != self.here || self.disk().is_some())
     }
 
     /// All hosts with a disk for the resource, in order.
