@@ -52,6 +52,12 @@ pub struct Collection {
 impl Reports {
     /// `host` has just said that it has seen `summary`.
     pub fn heard(&mut self, host: &Host, summary: Summary, mono_ns: u64) {
+        // Among hundreds of hosts the names would take most of the memory: those of the members are there once.
+        let horizons = summary.0.into_iter().map(|(writer, nr)| {
+            let known = self.members.get_key_value(&writer);
+            (known.map_or(writer, |(name, _)| name.clone()), nr)
+        });
+        let summary = Summary(horizons.collect());
         let report = self.members.entry(host.clone()).or_default();
         // A host whose tree was replaced begins again at less: the last word counts, not the greatest.
         report.summary = summary;
