@@ -119,7 +119,7 @@ struct Shares {
     running: Vec<f64>,
     /// From the command on: with the wake-up, the connection, the first round trips.
     in_all: Vec<f64>,
-    /// The first copy of the disk, from its first bytes on.
+    /// The first copy of the disk, from the command on.
     sync: Vec<f64>,
 }
 
@@ -146,8 +146,9 @@ fn shares(common: &Common, line: Line) -> Result<Shares> {
     let watch = Stopwatch::start();
     lab.member(1, size, "join-resource")?;
     let asked = watch.seconds();
-    let (begun, with) = until_synced(&lab, size)?;
-    let synced = (size - with) as f64 / (watch.seconds() - asked - begun);
+    // How far it is the host says now and then only, so the beginning is the command.
+    until_synced(&lab, size)?;
+    let synced = size as f64 / (watch.seconds() - asked);
     found.sync.push(synced / line_bytes);
     lab.wait_up_to_date(1)?;
     for round in 0..common.rounds().min(3) {
