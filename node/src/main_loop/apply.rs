@@ -107,16 +107,17 @@ impl ResourceLoop {
 
     fn steer_export(&mut self, want: &Want<ExportWant>) {
         let exports = self.parts.exports.clone();
-        match want {
-            Want::Run(job) => {
-                let grip = self.parts.desk.grip.lock().clone();
-                if let Some(grip) = grip
-                    && !self.logger.is_stopping()
-                {
-                    self.front.logger_runs(grip.device);
-                }
-                self.open_export(&job.name);
+        // Also while the device is being closed: what waits for the logger must be answered, or its client never leaves.
+        if matches!(want, Want::Run(_)) || self.front.is_held() {
+            let grip = self.parts.desk.grip.lock().clone();
+            if let Some(grip) = grip
+                && !self.logger.is_stopping()
+            {
+                self.front.logger_runs(grip.device);
             }
+        }
+        match want {
+            Want::Run(job) => self.open_export(&job.name),
             Want::Rest(_) => {
                 let Some(name) = self.exported.clone() else {
                     return;

@@ -27,6 +27,7 @@ mod replaced;
 mod rotation;
 mod rush;
 mod same_moment;
+mod seeds;
 mod stalled;
 mod three_ways;
 mod tombstones;
