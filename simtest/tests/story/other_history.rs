@@ -159,7 +159,8 @@ fn a_log_that_an_own_one_had_ended_is_fetched_on_once_the_own_one_is_given_up() 
     }
 }
 
-/// Seed 6408 of the random worlds.
+/// Seed 6408 of the random worlds. The links that say where the histories parted are still there, so another check would refuse
+/// the copy as well: what only the place decides is script 80 of `decide`. This shows that both hosts heal.
 #[test]
 fn a_disk_is_not_copied_from_a_primary_whose_history_leads_nowhere_near_the_own_place() {
     for seed in 6408..6410 {
