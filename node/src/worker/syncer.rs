@@ -31,7 +31,7 @@ use crate::watch;
 /// Bytes of one chunk: what is repeated at most per chunk under way after an interruption.
 const CHUNK_BYTES: u64 = 4 << 20;
 
-/// Chunks under way: up to so many times 1 MiB of contents on the line.
+/// Chunks under way. How much of their contents may be on the line is bounded by the asker.
 const CHUNKS_MAX: usize = 32;
 
 /// How often the contiguous end is flushed and stored.

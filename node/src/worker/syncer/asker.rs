@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use parking_lot::Mutex;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Semaphore, SemaphorePermit, mpsc, oneshot};
 use transport::wire::Piece;
 use transport::{Channel, Message, NetError};
 use tree::{Host, LogPos, Resource};
@@ -15,11 +15,16 @@ use crate::job::Ended;
 /// Questions waiting to be sent; more wait in their chunks.
 const OUTBOX_MAX: usize = 64;
 
+/// Questions for contents which are under way or wait to be written, of up to [`transport::wire::BODY_BYTES_MAX`] each: more
+/// than twice what a line of 1 Gbit/s holds in 200 ms, and all the memory one sync may need for contents.
+const CONTENTS_MAX: usize = 64;
+
 /// Puts questions.
 pub(super) struct Asker {
     resource: Resource,
     next_id: AtomicU64,
     outbox: mpsc::Sender<(Message, Pending)>,
+    room: Semaphore,
 }
 
 /// A question whose answer has not come.
@@ -73,6 +78,7 @@ pub(super) fn begin(
         resource,
         next_id: AtomicU64::new(1),
         outbox,
+        room: Semaphore::new(CONTENTS_MAX),
     };
     (Arc::new(asker), talk(channel, questions))
 }
@@ -155,6 +161,12 @@ impl Asker {
             Message::SyncDigestsAre { .. } => Err(AskError::Nonsense("another number of digests")),
             other => Err(refusal(other)),
         }
+    }
+
+    /// Waits until there is room for one more answer with contents. To be kept until these are on the disk.
+    pub async fn room_for_contents(&self) -> SemaphorePermit<'_> {
+        let room = self.room.acquire().await;
+        room.expect("this semaphore is never closed")
     }
 
     /// Contents of the ranges.

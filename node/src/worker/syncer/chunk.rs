@@ -7,6 +7,7 @@
 use std::ops::Range;
 use std::sync::Arc;
 
+use futures_util::future::try_join_all;
 use transport::wire::BODY_BYTES_MAX;
 use tree::{Host, LogPos};
 
@@ -56,8 +57,9 @@ pub(super) async fn copy_chunk(
     if !coarse.is_empty() {
         let (fine, at) = work.differing(joined(coarse), FINE_BYTES).await?;
         not_after = not_after.max(at);
-        for question in questions(joined(fine)) {
-            let (bytes, at) = work.copy(question).await?;
+        // All at once: one after the other, each of them would cost a round trip of a long line.
+        let copies = questions(joined(fine)).into_iter();
+        for (bytes, at) in try_join_all(copies.map(|question| work.copy(question))).await? {
             copied_bytes += bytes;
             not_after = not_after.max(at);
         }
@@ -117,6 +119,7 @@ impl Chunk<'_> {
         let (Some(first), Some(last)) = (ranges.first(), ranges.last()) else {
             unreachable!("questions are never empty");
         };
+        let _room = self.asker.room_for_contents().await;
         let watch = self.replica.watch(first.0..last.0 + last.1);
         let bytes = ranges.iter().map(|(_, len)| len).sum();
         let reading = UnderWay::new(&self.copying.reading);
