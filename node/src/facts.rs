@@ -83,6 +83,8 @@ pub struct ResourceFacts {
     pub bypassing: bool,
     /// Requests of applications wait at the device, because one way of writing ends and another one begins.
     pub held: bool,
+    /// Nothing of the resource was ever in the state directory, and no command has begun a replica since.
+    pub doubtful: bool,
     /// How fast the workers are.
     pub rates: Rates,
     /// What applications wait for.

@@ -9,6 +9,7 @@
 mod apply;
 mod chains;
 mod disk;
+mod doubt;
 mod front;
 mod logger_place;
 pub(crate) mod meter;
@@ -36,6 +37,7 @@ use crate::worker::logger::Rest;
 use crate::worker::shelf::LogState;
 use chains::Chains;
 use disk::DiskPlace;
+pub use doubt::Doubt;
 use front::Front;
 pub use logger_place::Grip;
 use meter::Meter;
@@ -62,6 +64,8 @@ pub struct Parts {
     pub bell: Arc<Notify>,
     /// What others may look at.
     pub desk: Arc<Desk>,
+    /// Whether anything of the resource was ever here.
+    pub doubt: Doubt,
     /// Resources that sync to this host now; all loops share it.
     pub syncing: Arc<Mutex<BTreeSet<Resource>>>,
 }
@@ -242,6 +246,7 @@ impl ResourceLoop {
             refused: self.refused.keys().cloned().collect(),
             bypassing: self.front.is_bypassing(),
             held: self.front.is_held(),
+            doubtful: self.parts.doubt.stands(),
             rates,
             device,
         };

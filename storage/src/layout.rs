@@ -83,6 +83,11 @@ impl Layout {
         self.dir.join(format!("resource-{res}"))
     }
 
+    /// Says that nothing of a resource was ever here although its keys tell of a replica.
+    pub fn doubt(&self, res: &Resource) -> PathBuf {
+        self.dir.join(format!("doubt-{res}"))
+    }
+
     /// One log file.
     pub fn log(&self, res: &Resource, log: &LogName) -> PathBuf {
         self.resource(res).join(log.to_string())

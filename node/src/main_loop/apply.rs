@@ -19,6 +19,13 @@ use crate::worker::{fetcher, replayer, syncer};
 impl ResourceLoop {
     /// Carries out `plan`, which was made from `tree`.
     pub(super) async fn apply(&mut self, plan: ResourcePlan, tree: &Tree) {
+        if self.parts.doubt.stands() && !plan.in_doubt {
+            if let Err(error) = self.parts.doubt.end().await {
+                tracing::error!(res = %self.res(), %error, "not stored that a replica begins here");
+                return self.show(plan);
+            }
+            tracing::info!(res = %self.res(), "a replica begins here");
+        }
         for log in &plan.finished {
             self.parts.site.shelf.finish(log);
         }

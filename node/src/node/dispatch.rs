@@ -16,7 +16,8 @@ use tree::{Host, Path, Resource, Tree, VersionLink, key};
 use super::{Hub, Unit, traffic};
 use crate::job::{ChainEnd, Site};
 use crate::keys::Changed;
-use crate::main_loop::{self, Desk, ResourceLoop};
+use crate::main_loop::{self, Desk, Doubt, ResourceLoop};
+use crate::plan::Reason;
 use crate::ports::{KeyChange, Keys};
 use crate::worker::shelf::Shelf;
 
@@ -137,6 +138,17 @@ impl Dispatch {
     /// Opens the shelf of a resource and starts its main loop.
     async fn begin(&mut self, tree: &Tree, res: Resource) {
         let hub = &self.hub;
+        let doubt = match Doubt::look(&hub.ports, &hub.layout, tree, &res, &hub.here).await {
+            Ok(doubt) => doubt,
+            Err(error) => {
+                tracing::error!(%res, %error, "the state directory cannot be used");
+                return;
+            }
+        };
+        if doubt.stands() {
+            let reason = Reason::FormerLife;
+            tracing::error!(%res, %reason, "nothing is done for this resource");
+        }
         let shelf = Shelf::open(
             hub.here.clone(),
             hub.cluster.clone(),
@@ -171,6 +183,7 @@ impl Dispatch {
             config: hub.config.clone(),
             bell: bell.clone(),
             desk: desk.clone(),
+            doubt,
             syncing: hub.syncing.clone(),
         };
         hub.units.lock().insert(res, Unit { shelf, desk, bell });

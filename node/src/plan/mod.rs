@@ -12,6 +12,7 @@
 //! Manual: "The State of MARS", "Split Brain and Resolution"; main-loop reference, section 7.
 
 pub mod cursor;
+pub mod doubt;
 pub mod emergency;
 pub mod export;
 pub mod fetcher;
@@ -175,6 +176,8 @@ pub struct ResourcePlan {
     pub keys: Vec<KeyChange>,
     /// Indicators to publish lazily.
     pub indicators: Vec<KeyChange>,
+    /// What the keys say about the own replica is not believed, see [`doubt`].
+    pub in_doubt: bool,
 }
 
 /// What this host should do.
@@ -260,6 +263,11 @@ impl Ask<'_> {
 }
 
 fn decide_resource(ask: &Ask<'_>) -> ResourcePlan {
+    if doubt::stands(ask) {
+        let mut plan = doubt::rest();
+        plan.indicators = report::indicators(ask, &plan, None);
+        return plan;
+    }
     let cursor = cursor::look(ask);
     let role = role::of(ask, cursor.as_ref());
     let disk = want_disk(ask);
@@ -282,6 +290,7 @@ fn decide_resource(ask: &Ask<'_>) -> ResourcePlan {
         drop_logs: housekeeping::logs_to_drop(ask, cursor.as_ref()),
         keys: housekeeping::keys(ask, cursor.as_ref()),
         indicators: Vec::new(),
+        in_doubt: false,
     };
     plan.keys
         .extend(housekeeping::begun_for_nothing(ask, cursor.as_ref()));

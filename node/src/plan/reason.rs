@@ -13,6 +13,11 @@ pub enum Reason {
     /// This host has no disk for the resource.
     #[error("this host is not a member")]
     NotMember,
+    /// Keys tell of a replica, and nothing of it is here.
+    #[error(
+        "nothing of this resource was ever on this machine, though its keys tell of a replica here: another machine of that name wrote them (invalidate begins anew)"
+    )]
+    FormerLife,
     /// The operator does not want it.
     #[error("switched off by todo-{}/{}", "<host>", .0.stored_name())]
     SwitchedOff(Switch),

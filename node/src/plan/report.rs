@@ -11,7 +11,7 @@ use std::time::Duration;
 use tree::{Entry, Host, Path, Tree, key};
 
 use super::cursor::{self, Cursor};
-use super::{Ask, Reason, ResourcePlan, emergency, housekeeping, word};
+use super::{Ask, Reason, ResourcePlan, doubt, emergency, housekeeping, word};
 use crate::facts::{Facts, ResourceFacts, Slot};
 use crate::job::{Ended, LoggerProgress};
 use crate::ports::KeyChange;
@@ -28,6 +28,9 @@ const CODE_DAMAGED: i32 = -74;
 
 /// Error number published for a failed disk (EIO).
 const CODE_IO: i32 = -5;
+
+/// Error number published while it is not known what the disk is (ESTALE).
+const CODE_STRANGE: i32 = -116;
 
 /// Version of the layout of the tree.
 const TREE_VERSION: &str = "0.1";
@@ -126,8 +129,11 @@ fn lamps(ask: &Ask<'_>, plan: &ResourcePlan, out: &mut Differences<'_>) {
     if stale {
         out.put("is-primary", primary);
     }
-    let writes = housekeeping::is_primary(ask, &plan.logger);
-    out.set("knows-primary", word::own(ask, writes));
+    // A host that has lost what it wrote cannot say that others have all of it.
+    if !plan.in_doubt {
+        let writes = housekeeping::is_primary(ask, &plan.logger);
+        out.set("knows-primary", word::own(ask, writes));
+    }
 }
 
 fn figures(ask: &Ask<'_>, cursor: Option<&Cursor>, out: &mut Differences<'_>) {
@@ -135,7 +141,11 @@ fn figures(ask: &Ask<'_>, cursor: Option<&Cursor>, out: &mut Differences<'_>) {
     let opens = own.export.map_or(0, |export| export.opens);
     out.set("open-count", opens.to_string());
     let failing = failing_disk(ask.own).is_some();
-    let at_worker = if failing { CODE_IO } else { 0 };
+    let at_worker = match (doubt::stands(ask), failing) {
+        (true, _) => CODE_STRANGE,
+        (false, true) => CODE_IO,
+        (false, false) => 0,
+    };
     let disk_error = own.disk_error.as_ref().map_or(at_worker, |(code, _)| *code);
     out.set("disk-error", disk_error.to_string());
     out.set("replay-code", replay_code(ask, cursor).to_string());
@@ -257,7 +267,9 @@ fn messages(
     let of_logger = |what: fn(&LoggerProgress) -> &Option<String>| {
         logger.and_then(|progress| what(progress).clone())
     };
-    say(ask, out, "msg-err-disk", failing_disk(ask.own));
+    let strange = plan.in_doubt.then(|| Reason::FormerLife.to_string());
+    let disk = strange.or_else(|| failing_disk(ask.own));
+    say(ask, out, "msg-err-disk", disk);
     let lost_log = match ask.own.logger.last() {
         Some(Ended::LogFailed(error)) => Some(error.clone()),
         _ => of_logger(|p| &p.log_error),

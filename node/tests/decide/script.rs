@@ -11,6 +11,7 @@
 //! connected alpha gamma                         peers that can be reached
 //! told alpha gamma                              they know who is designated, and do not write
 //! young                                         the start of the node is not over
+//! doubtful                                      nothing of the resource was ever here
 //! bypassing | held | lost                      writes go past the log; requests wait; the log of the logger fails
 //! stopping | space 3 | room 20 100              facts about the host; bytes free above the reserves, of so many
 //! logger log-000000002-beta 4096                running workers
@@ -167,6 +168,7 @@ impl Stage {
             }
             ["stopping"] => self.facts.stopping = true,
             ["space", level] => self.facts.space.level = level.parse().expect("a level"),
+            ["doubtful"] => self.own.doubtful = true,
             ["bypassing"] => self.own.bypassing = true,
             ["held"] => self.own.held = true,
             ["lost", ..] => self.own.logger = lost(&self.own.logger),

@@ -90,8 +90,12 @@ fn with_neither_log_nor_disk_the_application_is_told_and_goes_on_when_they_are_b
             // Past the log a disk promises what a disk promises: what is flushed. The application was told.
             app.note_past_log("alpha");
             w.host("alpha").fs.end_faults(256 << 20);
+            // Nobody may have the device open; what says so comes a little later.
+            app.rest();
+            w.run_for(seconds(2)).await;
             w.must("alpha", "marsadm detach data").await;
             w.must("alpha", "marsadm attach data").await;
+            app.work();
             let before = app.counts();
             let goes_on = w.run_until(minutes(5), |_| app.counts().flushes > before.flushes + 10);
             assert!(goes_on.await, "{}", w.explain("data"));
