@@ -77,7 +77,7 @@ pub struct ResourceFacts {
     pub export: Option<ExportFacts>,
     /// Peers that failed as a source of logs not long ago.
     pub avoid: BTreeSet<Host>,
-    /// Who said lately that it cannot give which log.
+    /// Who said lately that it cannot give which log, or sent something else for it.
     pub refused: BTreeSet<(LogName, Host)>,
     /// This host writes past the log since it cannot be written.
     pub bypassing: bool,

@@ -105,7 +105,7 @@ pub struct ResourceLoop {
     front: Front,
     /// Sources of logs that failed, and until when they are asked last (monotonic time).
     avoid: BTreeMap<Host, Duration>,
-    /// Who refused which log, and until when it is not asked for that one (monotonic time).
+    /// Who refused which log, or sent something else, and until when it is not asked for that one (monotonic time).
     refused: BTreeMap<(LogName, Host), Duration>,
     meter: Meter,
     shelf_changes: watch::Receiver<u64>,
@@ -267,7 +267,8 @@ impl ResourceLoop {
     /// Collects workers that have ended.
     fn note_ends(&mut self, now: Duration) {
         let chance = &self.parts.site.ports.chance;
-        let res = &self.parts.site.res;
+        let res = self.parts.site.res.clone();
+        let fetched = self.fetcher.job().map(|job| job.log.clone());
         let ends = [
             ("logger", self.logger.look(now, chance.u64())),
             ("replayer", self.replayer.look(now, chance.u64())),
@@ -286,20 +287,24 @@ impl ResourceLoop {
                 let rest = self.parts.desk.rest.lock().take();
                 self.front.logger_ended(&ended, rest);
             }
-            if worker != "fetcher" {
-                continue;
-            }
-            match ended {
-                Ended::Lost { from, .. } | Ended::Foreign { from, .. } => {
-                    self.avoid.insert(from, now + AVOID_SOURCE_FOR);
-                }
-                Ended::Refused { from, log, .. } => {
-                    self.avoid.insert(from.clone(), now + AVOID_SOURCE_FOR);
-                    self.refused.insert((log, from), now + AVOID_SOURCE_FOR);
-                }
-                _ => {}
+            if worker == "fetcher" {
+                self.note_source(ended, fetched.clone(), now);
             }
         }
+    }
+
+    /// Whom the fetcher should rather not ask for a while, after it has `ended`; `fetched` is what it was to bring.
+    fn note_source(&mut self, ended: Ended, fetched: Option<LogName>, now: Duration) {
+        let (from, log) = match ended {
+            Ended::Lost { from, .. } => (from, None),
+            // It has no more of that log than somebody who says so.
+            Ended::Foreign { from, .. } => (from, fetched),
+            Ended::Refused { from, log, .. } => (from, Some(log)),
+            _ => return,
+        };
+        let until = now + AVOID_SOURCE_FOR;
+        self.avoid.insert(from.clone(), until);
+        self.refused.extend(log.map(|log| ((log, from), until)));
     }
 
     fn local_logs(&self) -> BTreeMap<LogName, LocalLog> {

@@ -178,7 +178,14 @@ fn ask_lineage(ask: &Ask<'_>, log: &LogName, local: Option<&LocalLog>) -> (Next,
 fn is_gone(ask: &Ask<'_>, log: &LogName, local: Option<&LocalLog>) -> bool {
     let is_complete = local.is_some_and(|local| local.sealed);
     let have = local.map_or(0, |local| local.len);
-    !is_complete && ask.seen.log_deleted(log) && !is_kept(ask, log, have)
+    let deleted = ask.seen.log_deleted(log) || is_forgotten(ask, log);
+    !is_complete && deleted && !is_kept(ask, log, have)
+}
+
+/// Is there no key of `log`, though there are younger logs? Then it was deleted so long ago that this is forgotten too.
+fn is_forgotten(ask: &Ask<'_>, log: &LogName) -> bool {
+    let known = ask.seen.tree.get(&key::log(ask.seen.res, log));
+    known.is_none() && ask.seen.newest_seq() > log.seq
 }
 
 /// Is there a member that keeps `log` although it was deleted, because its replica stands in it behind `have`? A version

@@ -3,10 +3,11 @@
 
 use std::path::Path;
 
-use simtest::host::{CAPACITY, STATE_DIR};
-use simtest::world::DEVICE_BYTES;
+use simtest::host::{CAPACITY, Crash, STATE_DIR};
+use simtest::promises::progress;
+use simtest::world::{DEVICE_BYTES, World};
 
-use crate::story::{minutes, pair, seconds, story};
+use crate::story::{minutes, pair, seconds, story, trio};
 
 #[test]
 fn a_damaged_log_on_a_secondary_is_fetched_again_and_never_applied() {
@@ -47,6 +48,41 @@ fn a_copy_whose_header_is_damaged_is_fetched_again() {
         w.must("beta", "marsadm resume-replay data").await;
         w.run_for(seconds(30)).await;
         w.must_be_equal("data", &["alpha", "beta"]).await;
+    });
+}
+
+/// Who wrote a log is gone, and the only copy left is damaged: the replica that needs it says so instead of trying for ever.
+#[test]
+fn a_log_of_which_only_a_damaged_copy_is_left_is_said_to_be_had_from_nobody() {
+    story(1307, async |w| {
+        let app = trio(w, DEVICE_BYTES).await;
+        w.run_for(seconds(20)).await;
+        w.must("beta", "marsadm pause-fetch data").await;
+        w.run_for(seconds(20)).await;
+        w.must("alpha", "marsadm log-rotate data").await;
+        w.run_for(seconds(20)).await;
+        let log = Path::new(STATE_DIR).join("resource-data/log-000000001-alpha");
+        let copy = &w.host("gamma").fs;
+        let len = copy.bytes(&log, true, <[u8]>::len).expect("it is there");
+        assert!(copy.flip_bit(&log, len as u64 - 100, 3));
+        app.rest();
+        w.crash("alpha", Crash::Power);
+        for command in [
+            "pause-fetch data",
+            "primary data --force",
+            "resume-fetch data",
+        ] {
+            w.must("gamma", &format!("marsadm {command}")).await;
+        }
+        w.must("gamma", "marsadm leave-resource data --host=alpha --force")
+            .await;
+        w.must("beta", "marsadm resume-fetch data").await;
+        let says = |w: &World| progress::is_gone(&progress::reason(w, "beta", "data"));
+        assert!(w.run_until(minutes(2), says).await, "{}", w.explain("data"));
+        app.work();
+        w.run_for(seconds(20)).await;
+        w.must("beta", "marsadm invalidate data").await;
+        w.must_be_equal("data", &["gamma", "beta"]).await;
     });
 }
 
