@@ -11,14 +11,17 @@
 use super::seen::Seen;
 use super::{Ask, Reason, ResourcePlan, Want};
 
-/// Do the keys tell of a replica that has a past? Not when all of it is still to be copied, nor when nothing has ever been
-/// logged: then it begins here. Keys which are not there yet may still arrive.
+/// Do the keys tell of a replica that has a past? Not when all of it is still to be copied, nor when it stands at the beginning of
+/// an own log and nothing has ever been logged: then it begins here. Keys which are not there yet may still arrive.
 pub fn has_past(seen: &Seen<'_>) -> bool {
-    let member = seen.member(seen.here);
-    let begins = member.sync_status() == Some(0);
-    let logged = seen.logs().any(|log| seen.log_len(log) != Some(0));
-    let first = !logged && seen.replay(seen.here).is_some_and(|at| at.offset == 0);
-    seen.is_member(seen.here) && !begins && !first
+    let is_empty = seen.member(seen.here).sync_status() == Some(0);
+    let lens = || seen.logs().map(|log| seen.log_len(log));
+    let is_first = seen.replay(seen.here).is_some_and(|at| {
+        at.log.creator == *seen.here
+            && seen.log_len(&at.log) == Some(0)
+            && lens().all(|len| len == Some(0))
+    });
+    seen.is_member(seen.here) && !is_empty && !is_first
 }
 
 /// Is nothing here to be believed?
