@@ -316,11 +316,19 @@ pub fn is_orphan(res: &Res<'_>, host: &str) -> bool {
 }
 
 /// Whether logs with higher numbers exist, but not the next one: a primary has written past its log, or logs were
-/// deleted that this replica needed.
+/// deleted that this replica needed. What is left of the history of somebody who is not primary is no log it needs.
 fn is_before_hole(res: &Res<'_>, replay: &ReplayValue<'_>) -> bool {
+    let is_behind = |primary: &str| {
+        let at = ReplayValue::parse(res.text(&format!("replay-{primary}")));
+        at.is_some_and(|at| at.nr > replay.nr)
+            || res
+                .logs()
+                .files()
+                .any(|(nr, origin, _)| origin == primary && nr > replay.nr)
+    };
     // Also what is not held here: nobody fetches from behind a hole.
     let next = res.logs().numbers().find(|nr| *nr > replay.nr);
-    next.is_some_and(|next| next > replay.nr + 1)
+    next.is_some_and(|next| next > replay.nr + 1) && res.designated_host().is_none_or(is_behind)
 }
 
 /// Bytes of the chain of logs up to a position, counted as `replay-pos` is.
