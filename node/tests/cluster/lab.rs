@@ -282,6 +282,7 @@ impl Lab {
             (p("primary"), h.to_string()),
             (p(&format!("syncstatus-{h}")), bytes.to_string()),
             (p(&format!("replay-{h}")), format!("log-000000001-{h},0,0")),
+            (p(&format!("log-000000001-{h}")), "0".to_owned()),
             (
                 p(&format!("version-000000000-{h}")),
                 format!("{zero},log-000000000-{h},0:"),
