@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use storage::log::HEADER_BYTES;
-use tree::{LogName, VersionLink};
+use tree::{LogName, Resource, VersionLink};
 
 use crate::disk::SimFs;
 use crate::host::STATE_DIR;
@@ -90,7 +90,10 @@ fn holds(w: &World, name: &str, path: &Path, log: &LogName) -> usize {
     let claim = host.node().and_then(|node| {
         let link = format!("{}/version-{:09}-{name}", dir.display(), log.seq);
         let link: VersionLink = node.keys().read().text(&link)?.parse().ok()?;
-        (link.log == *log).then_some(link.len + HEADER_BYTES)
+        // `invalidate` copies the links of the primary, so the daemon has to count on the copy as well.
+        let res = Resource::new(dir.to_str()?.strip_prefix("resource-")?).ok()?;
+        let kept = node.hub().local_log(&res, log).filter(|len| *len > 0)?;
+        (link.log == *log).then_some(link.len.min(kept) + HEADER_BYTES)
     });
     claim.map_or(0, |len| len as usize)
 }
