@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use crate::app::App;
 use crate::host::SimHost;
-use crate::promises::Watch;
+use crate::promises::{self, Watch};
 use crate::world::{self, World};
 
 /// Resource of every random world.
@@ -102,8 +102,10 @@ async fn tell(w: &mut World) -> Result<(), String> {
         trouble::cause(w, &shape, kind).await;
     }
     repair::heal(w, &shape).await?;
-    repair::until_up_to_date(w, &app, &shape, &mut watch).await?;
-    repair::compare(w, &app, &shape).await
+    match repair::until_up_to_date(w, &app, &shape, &mut watch).await? {
+        true => repair::compare(w, &app, &shape).await,
+        false => promises::trees::must_converge(w).await,
+    }
 }
 
 fn draw(w: &World) -> Shape {

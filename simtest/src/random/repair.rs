@@ -3,6 +3,10 @@
 
 use std::time::Duration;
 
+use node::node::Node;
+use tree::Resource;
+use tree::view::ResourceView;
+
 use super::{RES, Shape, by_hand, far};
 use crate::app::App;
 use crate::host::CAPACITY;
@@ -65,17 +69,21 @@ async fn restart_after_log_errors(w: &mut World, shape: &Shape) {
     }
 }
 
-/// Somebody is primary and all others follow, or the reason why not is one for operators, who act then.
+/// Somebody is primary and all others follow, or the reason why not is one for operators, who act then. `false` when operators have
+/// given up every replica: at each host, while it could not ask the others.
 pub async fn until_up_to_date(
     w: &mut World,
     app: &App,
     shape: &Shape,
     watch: &mut Watch,
-) -> Result<(), String> {
+) -> Result<bool, String> {
     app.work();
     join_again(w, shape).await;
     let was_shown = is_shown(w, shape);
-    let primary = find_primary(w, shape).await?;
+    let Some(primary) = find_primary(w, shape).await? else {
+        w.count("no replica is left");
+        return Ok(false);
+    };
     if !was_shown {
         // While nobody is designated, syncing cannot be switched on.
         switch_on(w, shape).await;
@@ -101,7 +109,7 @@ pub async fn until_up_to_date(
             return Err(stuck(w, name, &why));
         }
     }
-    Ok(())
+    Ok(true)
 }
 
 fn stuck(w: &World, name: &str, why: &str) -> String {
@@ -167,14 +175,32 @@ fn is_shown(w: &World, shape: &Shape) -> bool {
     shape.names.iter().any(|name| w.shows(name, RES))
 }
 
-/// The host that shows the device. When nobody does, operators try `primary` everywhere, then by force.
-async fn find_primary(w: &mut World, shape: &Shape) -> Result<String, String> {
+/// Has every replica been given up by a command at its host?
+fn is_given_up(w: &World, shape: &Shape) -> bool {
+    let Ok(res) = Resource::new(RES) else {
+        return false;
+    };
+    shape.names.iter().all(|name| {
+        let host = w.host(name);
+        let typed = ["invalidate", "leave-resource"].map(|word| w.typed_at(name, word));
+        let lacks = |node: &Node| {
+            let tree = node.keys().read();
+            ResourceView::new(&tree, &res)
+                .member(&host.name)
+                .needs_sync()
+        };
+        typed.iter().any(|times| *times > 0) && host.node().is_some_and(lacks)
+    })
+}
+
+/// The host that shows the device. When nobody does, operators try `primary` everywhere, then by force. Nobody when no replica is left.
+async fn find_primary(w: &mut World, shape: &Shape) -> Result<Option<String>, String> {
     let shown = |w: &World| is_shown(w, shape);
     w.run_until(Duration::from_secs(60), shown).await;
     for force in [false, true] {
         for name in &shape.names {
             if let Some(name) = shape.names.iter().find(|name| w.shows(name, RES)) {
-                return Ok(name.clone());
+                return Ok(Some(name.clone()));
             }
             if force {
                 w.count("repaired by force");
@@ -191,7 +217,10 @@ async fn find_primary(w: &mut World, shape: &Shape) -> Result<String, String> {
         }
     }
     if let Some(name) = shape.names.iter().find(|name| w.shows(name, RES)) {
-        return Ok(name.clone());
+        return Ok(Some(name.clone()));
+    }
+    if is_given_up(w, shape) {
+        return Ok(None);
     }
     w.note("", &w.explain(RES));
     Err("nobody can be made primary, not even by force".to_owned())
