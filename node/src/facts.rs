@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tree::{Digest128, Host, LogName, LogPos, Resource};
 
-use crate::job::{Ended, FetchProgress, LoggerProgress, ReplayProgress, SyncProgress};
+use crate::job::{ChainEnd, Ended, FetchProgress, LoggerProgress, ReplayProgress, SyncProgress};
 
 /// Everything this host knows besides the tree.
 #[derive(Clone, Debug, Default)]
@@ -137,12 +137,23 @@ impl ResourceFacts {
 pub struct LocalLog {
     /// Durable, checked bytes at a record boundary.
     pub len: u64,
-    /// Digest of the chain up to there.
-    pub digest: Digest128,
+    /// Digest of the chain up to there; `None` when it cannot be known, as what lies before is damaged.
+    pub digest: Option<Digest128>,
     /// The creator's seal is there: it will not grow any more.
     pub sealed: bool,
     /// First place at which the bytes are not what was written.
     pub damaged: Option<LogPos>,
+}
+
+impl LocalLog {
+    /// Where what is here of `log` ends, if the digest there is known.
+    pub fn end(&self, log: &LogName) -> Option<ChainEnd> {
+        Some(ChainEnd {
+            log: log.clone(),
+            len: self.len,
+            digest: self.digest?,
+        })
+    }
 }
 
 /// The device as applications see it.

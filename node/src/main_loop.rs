@@ -369,7 +369,7 @@ fn local_log(log: &LogName, state: &LogState) -> LocalLog {
     let damaged: Option<LogPos> = state.damaged.as_ref().map(|d| log.at(d.offset));
     LocalLog {
         len: state.usable(),
-        digest: state.digest,
+        digest: state.usable_digest(),
         sealed: state.finished,
         damaged,
     }

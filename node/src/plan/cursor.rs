@@ -8,7 +8,7 @@
 
 use tree::key::Switch;
 use tree::lineage::{Held, Next as Found};
-use tree::{LogName, LogPos, ReplayPos, VersionLink, key};
+use tree::{Host, LogName, LogPos, ReplayPos, VersionLink, key};
 
 use super::role::Role;
 use super::seen::Seen;
@@ -55,14 +55,14 @@ pub enum Next {
 }
 
 impl Cursor {
-    /// The end of what is here.
-    pub fn local_end(&self) -> Option<ChainEnd> {
-        let local = self.local.as_ref()?;
-        Some(ChainEnd {
-            log: self.at.log.clone(),
-            len: local.len,
-            digest: local.digest,
-        })
+    /// The place the disk is a state of, once all that is here is applied, with the digest by which others know it. That
+    /// is the end of what is here; behind a damage found later it can only be what was `told` of this log before.
+    /// `None` when nobody can name it.
+    pub fn disk_end(&self, told: Option<&VersionLink>) -> Option<ChainEnd> {
+        let here = self.local.as_ref()?.end(&self.at.log);
+        let told = told.map(ChainEnd::of).filter(|end| !end.digest.is_zero());
+        let is_here = |end: &ChainEnd| end.log == self.at.log && end.len == self.at.offset;
+        here.into_iter().chain(told).find(is_here)
     }
 
     /// Is everything applied that may be applied?
@@ -144,7 +144,7 @@ fn ask_lineage(ask: &Ask<'_>, log: &LogName, local: Option<&LocalLog>) -> (Next,
     let held = Held {
         log: log.clone(),
         len: have,
-        digest: local.map(|local| local.digest),
+        digest: local.and_then(|local| local.digest),
     };
     let primary = seen.designated_primary().filter(|other| other != seen.here);
     let found = ask.lineage.next(seen.here, &held, primary.as_ref());
@@ -196,6 +196,25 @@ pub fn is_kept(ask: &Ask<'_>, log: &LogName, have: u64) -> bool {
     places.any(|at| at.log == *log && at.offset > have)
 }
 
+/// Who tells of more of the own log than is here, and of how much: nobody is ever told of anything that is not durable, so the
+/// rest was lost here. A write torn by a crash is no loss: nobody knows of it.
+pub fn lost_of<'a>(ask: &Ask<'a>, cursor: &Cursor) -> Option<(&'a Host, u64)> {
+    let log = &cursor.at.log;
+    if log.creator != *ask.seen.here {
+        return None;
+    }
+    let told = |host: &'a Host| {
+        let link = ask.seen.version(log.seq, host)?;
+        (link.log == *log).then_some((host, link.len))
+    };
+    let most = ask
+        .seen
+        .members()
+        .filter_map(told)
+        .max_by_key(|(_, len)| *len);
+    most.filter(|(_, len)| *len > cursor.have())
+}
+
 /// May the replica go on with the next log? The switchover check of main-loop reference 4.11.3.
 pub fn may_follow(ask: &Ask<'_>, cursor: &Cursor) -> Result<LogName, Reason> {
     let seen = &ask.seen;
@@ -245,7 +264,7 @@ pub fn equals_creator(seen: &Seen<'_>, cursor: &Cursor) -> Result<(), Reason> {
             want: theirs.len,
         });
     }
-    let digest = cursor.local.as_ref().map(|local| local.digest);
+    let digest = cursor.local.as_ref().and_then(|local| local.digest);
     let same = digest == Some(theirs.digest) || theirs.digest.is_zero();
     if theirs.len != have || !same {
         return Err(Reason::VersionsDiffer {
@@ -286,13 +305,17 @@ pub fn finished(ask: &Ask<'_>) -> Vec<LogName> {
 }
 
 /// The log the replica stands in, when its local copy counts as complete although the history this host follows now has more
-/// of it: it had been finished by a log of another history, which was given up.
+/// of it: it had been finished by a log of another history, which was given up. Or an own one which was finished by a crash, and of
+/// which others have what was lost here.
 pub fn reopened(ask: &Ask<'_>, cursor: Option<&Cursor>) -> Option<LogName> {
     let cursor = cursor?;
     let log = &cursor.at.log;
     let is_complete = cursor.local.as_ref().is_some_and(|local| local.sealed);
-    let has_more = matches!(cursor.next, Next::After { .. });
-    (is_complete && has_more && log.creator != *ask.seen.here).then(|| log.clone())
+    let has_more = match log.creator == *ask.seen.here {
+        true => !ask.own.writes() && lost_of(ask, cursor).is_some(),
+        false => matches!(cursor.next, Next::After { .. }),
+    };
+    (is_complete && has_more).then(|| log.clone())
 }
 
 /// Own version links that do not say what the files hold (L-A6): after a crash the stored link is
@@ -312,10 +335,8 @@ fn relink(ask: &Ask<'_>, cursor: &Cursor) -> Vec<Step> {
             // Another log of this number was ours; a dead branch lies here.
             continue;
         }
-        let end = ChainEnd {
-            log: log.clone(),
-            len: local.len,
-            digest: local.digest,
+        let Some(end) = local.end(log) else {
+            continue;
         };
         if own.is_some_and(|link| ChainEnd::of(link) == end) {
             continue;

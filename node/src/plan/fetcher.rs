@@ -76,7 +76,7 @@ fn from_gap(ask: &Ask<'_>, cursor: &Cursor) -> Want<FetchWant> {
             Next::After { len, .. } => return from_source(ask, &log, pred, Some(len)),
             Next::Open => return newest(ask, &log, pred),
             Next::Ready { log: after, .. } => {
-                pred = ask.own.logs.get(&log).map(|local| end_of(&log, local));
+                pred = ask.own.logs.get(&log).and_then(|local| local.end(&log));
                 log = after;
                 next = cursor::next(ask, &log, ask.own.logs.get(&log));
             }
@@ -85,21 +85,12 @@ fn from_gap(ask: &Ask<'_>, cursor: &Cursor) -> Want<FetchWant> {
     Want::Rest(Reason::UpToDate)
 }
 
-fn end_of(log: &LogName, local: &LocalLog) -> ChainEnd {
-    ChainEnd {
-        log: log.clone(),
-        len: local.len,
-        digest: local.digest,
-    }
-}
-
-/// Nothing follows this log yet, so it may grow.
+/// Nothing follows this log yet, so it may grow; an own one only by what was lost here and others have.
 fn newest(ask: &Ask<'_>, log: &LogName, pred: Option<ChainEnd>) -> Want<FetchWant> {
-    if log.creator == *ask.seen.here {
-        return Want::Rest(Reason::UpToDate);
-    }
+    let own = log.creator == *ask.seen.here;
     let sealed = ask.own.logs.get(log).is_some_and(|local| local.sealed);
-    if sealed {
+    let nothing_lost = own && source(ask, log, lost_of(ask, log), false).is_none();
+    if sealed || nothing_lost {
         return Want::Rest(Reason::UpToDate);
     }
     from_source(ask, log, pred, None)
@@ -162,20 +153,38 @@ fn source(ask: &Ask<'_>, log: &LogName, have: u64, has_ended: bool) -> Option<Ho
     fresh.or(order.first()).map(|host| (*host).clone())
 }
 
-/// The first damaged copy of a log of somebody else.
+/// The first damaged log that others may have: one of somebody else, or an own one of which a member has more.
 fn damage_of(ask: &Ask<'_>, cursor: &Cursor) -> Option<LogName> {
     let damaged = |(log, local): &(&LogName, &LocalLog)| {
-        log.seq >= cursor.at.log.seq && local.damaged.is_some() && log.creator != *ask.seen.here
+        let own = log.creator == *ask.seen.here;
+        log.seq >= cursor.at.log.seq
+            && local.damaged.is_some()
+            && (!own || source(ask, log, lost_of(ask, log), false).is_some())
     };
     let found = ask.own.logs.iter().find(damaged);
     found.map(|(log, _)| log.clone())
+}
+
+/// What a member must have more of an own log than, to be asked for it: no less than this host had told of before it was
+/// damaged, else only an operator may go on with that.
+fn lost_of(ask: &Ask<'_>, log: &LogName) -> u64 {
+    let told = ask.seen.version(log.seq, ask.seen.here);
+    let told = told
+        .filter(|link| link.log == *log)
+        .map_or(0, |link| link.len);
+    let here = ask.own.logs.get(log).map_or(0, |local| local.len);
+    here.max(told.saturating_sub(1))
 }
 
 /// Brings a damaged log once more.
 fn afresh(ask: &Ask<'_>, cursor: &Cursor, log: LogName) -> Want<FetchWant> {
     let own = ask.seen.version(log.seq, ask.seen.here);
     let pred = cursor::pred_of(ask, &log, own);
-    match source(ask, &log, 0, false) {
+    let have = match log.creator == *ask.seen.here {
+        true => lost_of(ask, &log),
+        false => 0,
+    };
+    match source(ask, &log, have, false) {
         Some(from) => Want::Run(FetchWant {
             log,
             from,

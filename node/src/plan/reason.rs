@@ -122,6 +122,20 @@ pub enum Reason {
     /// The own copy of a log is damaged, and nobody else can help.
     #[error("the log is damaged at {0}")]
     Damaged(LogPos),
+    /// The own log of a primary is shorter or damaged now.
+    #[error(
+        "of the own {log} only {have} bytes are intact, and {host} has told of {want}: the rest is fetched back from who has it (pause-fetch and primary --force go on without)"
+    )]
+    Lost {
+        /// The log.
+        log: LogName,
+        /// Bytes here.
+        have: u64,
+        /// Bytes that were durable here once.
+        want: u64,
+        /// Who says so: a member that has them, or this host before.
+        host: Host,
+    },
     /// The log is not here.
     #[error("{0} is not here")]
     LogMissing(LogName),

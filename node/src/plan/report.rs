@@ -203,6 +203,10 @@ fn failing_disk(own: &ResourceFacts) -> Option<String> {
 /// 0 running or waiting for more, 1 everything applied, 2 incomplete, negative damaged.
 fn replay_code(ask: &Ask<'_>, cursor: Option<&Cursor>) -> i32 {
     let own = ask.own;
+    if own.logger.is_busy() {
+        // How replay ended before is of no concern any more.
+        return 0;
+    }
     match own.replayer.last() {
         Some(Ended::Damaged { .. }) => return CODE_DAMAGED,
         Some(Ended::DiskFailed(_) | Ended::LogFailed(_)) => return CODE_IO,
@@ -212,13 +216,28 @@ fn replay_code(ask: &Ask<'_>, cursor: Option<&Cursor>) -> i32 {
     if damaged {
         return CODE_DAMAGED;
     }
-    if own.logger.is_busy() || own.replayer.is_busy() {
+    if own.replayer.is_busy() {
         return 0;
     }
     match cursor {
         Some(cursor) if cursor.is_applied() && cursor.local.is_some() => 1,
         _ => 2,
     }
+}
+
+/// What is wrong with the logs here. How replay ended before is of no concern to a primary.
+fn damage(ask: &Ask<'_>, plan: &ResourcePlan) -> Option<String> {
+    if ask.own.logger.is_busy() {
+        return None;
+    }
+    let ended = ask.own.replayer.last();
+    let ended = ended.filter(|ended| matches!(ended, Ended::Damaged { .. }));
+    let reasons = [plan.logger.reason(), plan.replayer.reason()];
+    let mut reasons = reasons.into_iter().flatten();
+    let reason = reasons.find(|r| matches!(r, Reason::Lost { .. } | Reason::Damaged(_)));
+    reason
+        .map(ToString::to_string)
+        .or_else(|| ended.map(ToString::to_string))
 }
 
 /// Messages for people, each under a fixed name; `OK` when the condition has ceased.
@@ -244,12 +263,7 @@ fn messages(
         "msg-err-log-not-contiguous",
         hole.map(ToString::to_string),
     );
-    let damage = match (ask.own.replayer.last(), plan.replayer.reason()) {
-        (Some(ended @ Ended::Damaged { .. }), _) => Some(ended.to_string()),
-        (_, Some(reason @ Reason::Damaged(_))) => Some(reason.to_string()),
-        _ => None,
-    };
-    say(ask, out, "msg-err-replay-stop", damage);
+    say(ask, out, "msg-err-replay-stop", damage(ask, plan));
     let ceased = plan
         .logger
         .reason()

@@ -116,11 +116,15 @@ fn takeover(ask: &Ask<'_>, cursor: Option<&Cursor>) -> Result<LoggerWant, Reason
             others_have_released(ask, cursor)?;
         }
     }
-    let pred = cursor
-        .local_end()
-        .ok_or_else(|| Reason::LogMissing(cursor.at.log.clone()))?;
+    if cursor.local.is_none() {
+        return Err(Reason::LogMissing(cursor.at.log.clone()));
+    }
+    let pred = cursor.disk_end(seen.version(cursor.at.log.seq, seen.here));
+    if pred.is_none() {
+        // Others cannot compare their history with this one, so they must not try.
+        return Ok(emergency::begin_behind_hole(ask, Some(cursor)));
+    }
     let log = LogName::new(cursor.at.log.seq + 1, seen.here);
-    let pred = Some(pred);
     Ok(LoggerWant { log, pred, size })
 }
 
@@ -147,14 +151,8 @@ fn first_log(ask: &Ask<'_>, cursor: &Cursor) -> Option<LogName> {
 
 /// Is the disk one state of the past, and has all that is here been applied?
 fn is_consistent(ask: &Ask<'_>, cursor: &Cursor, forced: bool) -> Result<(), Reason> {
-    if let Some(damage) = cursor
-        .local
-        .as_ref()
-        .and_then(|local| local.damaged.clone())
-        && !forced
-        && cursor.at.log.creator != *ask.seen.here
-    {
-        return Err(Reason::Damaged(damage));
+    if !forced {
+        is_intact(ask, cursor)?;
     }
     if !cursor.is_applied() {
         return Err(Reason::NotReplayed {
@@ -168,6 +166,28 @@ fn is_consistent(ask: &Ask<'_>, cursor: &Cursor, forced: bool) -> Result<(), Rea
             Err(Reason::Inconsistent(pos.dirty_end()))
         }
         _ => Ok(()),
+    }
+}
+
+/// A damaged copy is brought again, and so is what was lost of an own log.
+fn is_intact(ask: &Ask<'_>, cursor: &Cursor) -> Result<(), Reason> {
+    let log = &cursor.at.log;
+    let Some(local) = &cursor.local else {
+        return Ok(());
+    };
+    if let Some(damage) = &local.damaged
+        && log.creator != *ask.seen.here
+    {
+        return Err(Reason::Damaged(damage.clone()));
+    }
+    match cursor::lost_of(ask, cursor) {
+        None => Ok(()),
+        Some((host, want)) => Err(Reason::Lost {
+            log: log.clone(),
+            have: local.len,
+            want,
+            host: host.clone(),
+        }),
     }
 }
 

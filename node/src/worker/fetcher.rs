@@ -27,7 +27,7 @@ use tree::{Digest128, key};
 use crate::job::{ChainEnd, Ended, FetchJob, FetchProgress, Site, Stop};
 use crate::ports::{BoxFuture, KeyChange, Lane, blocking};
 use crate::watch;
-use crate::worker::shelf::LogState;
+use crate::worker::shelf::{Damage, LogState};
 
 /// Received and not yet written. The peer waits above it.
 const WAITING_BYTES_MAX: usize = 8 << 20;
@@ -480,7 +480,12 @@ fn unusable(site: &Site, job: &FetchJob, state: &LogState, flaw: &LogError) -> E
         return Ended::LogFailed(error);
     }
     let at = state.usable();
-    site.shelf.mark_damaged(&job.log, at, &error);
+    let damage = Damage {
+        offset: at,
+        digest: state.usable_digest(),
+        error: error.clone(),
+    };
+    site.shelf.mark_damaged(&job.log, damage);
     Ended::Damaged {
         at: job.log.at(at),
         error,

@@ -24,7 +24,7 @@ use tree::{LogPos, ReplayPos, key};
 use crate::job::{Bound, Ended, ReplayJob, ReplayProgress, Site, Stop};
 use crate::ports::{KeyChange, Lane, blocking};
 use crate::watch;
-use crate::worker::shelf::{LogState, ShelfError};
+use crate::worker::shelf::{Damage, LogState, ShelfError};
 
 /// Log read and applied at a time. Bounds memory, and what has to be applied again after a crash.
 const WINDOW_BYTES_MAX: u64 = 8 << 20;
@@ -189,11 +189,14 @@ impl Replayer {
                 self.store().await?;
             }
         }
-        Ok(window.flaw.map(|flaw| self.judge(&flaw)))
+        match window.flaw {
+            Some(flaw) => Ok(Some(self.judge(&flaw).await)),
+            None => Ok(None),
+        }
     }
 
     /// What a record that cannot be read means: the bound lies inside it, or the file is not what it was.
-    fn judge(&self, flaw: &LogError) -> Ended {
+    async fn judge(&self, flaw: &LogError) -> Ended {
         let within_bound =
             matches!(self.job.bound, Bound::UpTo(offset) if offset < self.state.borrow().usable());
         if within_bound && flaw.waiting_helps() {
@@ -203,7 +206,12 @@ impl Replayer {
             return Ended::LogFailed(flaw.to_string());
         }
         let error = flaw.to_string();
-        self.site.shelf.mark_damaged(&self.job.log, self.at, &error);
+        let damage = Damage {
+            offset: self.at,
+            digest: self.site.shelf.digest_at(&self.job.log, self.at).await,
+            error: error.clone(),
+        };
+        self.site.shelf.mark_damaged(&self.job.log, damage);
         Ended::Damaged {
             at: self.here(),
             error,
@@ -216,12 +224,12 @@ impl Replayer {
         {
             return Ok(());
         }
-        let file = self.site.shelf.open_log(&self.job.log).await;
-        // A header that cannot be read is damage like any other: the copy is brought again.
-        let file = file.map_err(|error| match error {
-            ShelfError::Log(flaw) => self.judge(&flaw),
-            error => Ended::LogFailed(error.to_string()),
-        })?;
+        let file = match self.site.shelf.open_log(&self.job.log).await {
+            Ok(file) => file,
+            // A header that cannot be read is damage like any other: the copy is brought again.
+            Err(ShelfError::Log(flaw)) => return Err(self.judge(&flaw).await),
+            Err(error) => return Err(Ended::LogFailed(error.to_string())),
+        };
         let next_nr = (self.at == 0).then_some(1);
         let from = Boundary {
             offset: self.at,

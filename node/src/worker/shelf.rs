@@ -43,8 +43,10 @@ pub struct LogState {
 /// A place in a local log file which is not what was written.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Damage {
-    /// Logical offset.
+    /// Logical offset, at a record boundary.
     pub offset: u64,
+    /// Digest of the chain up to there, if it is known.
+    pub digest: Option<Digest128>,
     /// File and flaw, as text.
     pub error: String,
 }
@@ -54,6 +56,13 @@ impl LogState {
     pub fn usable(&self) -> u64 {
         let bad = self.damaged.as_ref().map_or(u64::MAX, |d| d.offset);
         self.durable.min(bad)
+    }
+
+    /// Digest of the chain up to there, if it is known.
+    pub fn usable_digest(&self) -> Option<Digest128> {
+        let cut = self.damaged.as_ref().filter(|d| d.offset < self.durable);
+        let digest = cut.map_or(Some(self.digest), |damage| damage.digest);
+        digest.filter(|digest| !digest.is_zero())
     }
 
     /// Whether it is here completely.
@@ -268,16 +277,28 @@ impl Shelf {
     }
 
     /// Somebody has read bytes which are not what was written.
-    pub fn mark_damaged(&self, log: &LogName, offset: u64, error: &str) {
+    pub fn mark_damaged(&self, log: &LogName, damage: Damage) {
+        let Damage { offset, error, .. } = &damage;
         tracing::error!(res = %self.identity.res, log = %log, offset, error, "log is damaged");
         self.change(log, |state| {
-            let sooner = state.damaged.as_ref().is_none_or(|d| offset < d.offset);
+            let sooner = state
+                .damaged
+                .as_ref()
+                .is_none_or(|known| damage.offset < known.offset);
             if sooner {
-                let error = error.to_owned();
-                state.damaged = Some(Damage { offset, error });
+                state.damaged = Some(damage);
             }
             sooner
         });
+    }
+
+    /// Digest of the chain up to `len` of a log, as its file has it; `None` when that cannot be read any more. Reads
+    /// the file up to there.
+    pub async fn digest_at(&self, log: &LogName, len: u64) -> Option<Digest128> {
+        let file = self.open_log(log).await.ok()?;
+        let lane = Lane::Read(self.identity.res.clone());
+        let digest = self.blocking(&lane, move || file.digest_at(len)).await;
+        digest.ok()?.ok()
     }
 
     /// A log was created or replaced; it reaches up to `end`.
@@ -402,6 +423,7 @@ fn look_at(
         Ok(rest) => {
             let damage = Damage {
                 offset: rest.end.len,
+                digest: Some(rest.end.digest),
                 error: found.to_string(),
             };
             Ok(state_of(log, rest, own, Some(damage)))
@@ -410,6 +432,7 @@ fn look_at(
         Err(error) => Ok(LogState {
             damaged: Some(Damage {
                 offset: 0,
+                digest: None,
                 error: error.to_string(),
             }),
             finished: own,

@@ -8,6 +8,7 @@ use node::job::{
 };
 use node::worker::fetcher::fetch;
 use node::worker::replayer::replay;
+use node::worker::shelf::Damage;
 
 use crate::kit::{self, Machine, MemNet, alpha, beta, flush, log, soon, write};
 
@@ -136,8 +137,12 @@ async fn a_damaged_copy_is_fetched_afresh_and_takes_its_place() {
     let mut bad = good.clone();
     bad[4096 + 20 * 576 + 100] ^= 0x80;
     std::fs::write(&path, &bad).expect("damaged");
-    site.shelf
-        .mark_damaged(&end.log, 20 * 576, "found by the test");
+    let damage = Damage {
+        offset: 20 * 576,
+        digest: None,
+        error: "found by the test".to_owned(),
+    };
+    site.shelf.mark_damaged(&end.log, damage);
     let mut again = fetching(&b, &site, 1, None, true).await;
     assert_eq!(
         kit::done(soon("the second fetch", again.ended()).await),

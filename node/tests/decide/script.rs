@@ -222,7 +222,7 @@ impl Stage {
         let log = log(name);
         let local = LocalLog {
             len,
-            digest: digest(two),
+            digest: Some(digest(two)).filter(|digest| !digest.is_zero()),
             sealed: state == "sealed",
             damaged: (state == "damaged").then(|| log.at(len)),
         };
@@ -340,6 +340,9 @@ fn rest(out: &mut String, plan: &ResourcePlan) {
     }
     for log in &plan.finished {
         writeln!(out, "finished  {log}").expect("text");
+    }
+    if let Some(log) = &plan.reopened {
+        writeln!(out, "reopened  {log}").expect("text");
     }
     for log in &plan.drop_logs {
         writeln!(out, "drop      {log}").expect("text");

@@ -39,6 +39,7 @@ use std::time::Duration;
 
 use simtest::app::App;
 use simtest::world::{self, World};
+use tree::ReplayPos;
 
 /// Runs a story in a world of `seed`; afterwards no promise may be broken.
 pub fn story(seed: u64, tell: impl AsyncFnOnce(&mut World)) {
@@ -75,6 +76,14 @@ pub async fn trio(w: &mut World, size: u64) -> App {
             .expect("up to date");
     }
     app
+}
+
+/// Where the replica of a host stands, as its own tree has it.
+pub fn stands(w: &World, name: &str) -> ReplayPos {
+    let node = w.host(name).node().expect("runs");
+    let tree = node.keys().read();
+    let text = tree.text(&format!("resource-data/replay-{name}"));
+    text.expect("a member").parse().expect("a position")
 }
 
 /// So many seconds.

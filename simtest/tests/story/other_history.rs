@@ -4,17 +4,9 @@
 use simtest::host::Crash;
 use simtest::promises::progress;
 use simtest::world::{DEVICE_BYTES, World};
-use tree::{ReplayPos, VersionLink};
+use tree::VersionLink;
 
-use crate::story::{minutes, pair, seconds, story, trio};
-
-/// Where the replica of a host stands, as its own tree has it.
-fn stands(w: &World, name: &str) -> ReplayPos {
-    let node = w.host(name).node().expect("runs");
-    let tree = node.keys().read();
-    let text = tree.text(&format!("resource-data/replay-{name}"));
-    text.expect("a member").parse().expect("a position")
-}
+use crate::story::{minutes, pair, seconds, stands, story, trio};
 
 async fn force(w: &World, name: &str) {
     w.must(name, "marsadm pause-fetch data").await;

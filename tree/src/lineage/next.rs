@@ -13,7 +13,7 @@
 use std::collections::BTreeMap;
 
 use crate::digest::Digest128;
-use crate::lineage::{Lineage, Relation, Segment, compare, segment};
+use crate::lineage::{Lineage, Relation, Segment, compare, meeting_point, segment};
 use crate::log_name::{LogName, LogPos};
 use crate::name::Host;
 use crate::value::VersionLink;
@@ -241,8 +241,17 @@ impl Lineage {
             && let Some(link) = self.link_of(&beside.log.creator, &beside.log)
         {
             let theirs = link.pred.as_ref().map(|pred| segment(pred, true));
-            if theirs.as_ref() == before.pred.as_ref() {
+            if theirs == before.pred {
                 return self.ready(link);
+            }
+            // Both logs continue something, and not the same place: nobody gets from one to the other.
+            if let (Some(theirs), Some(ours)) = (&theirs, &before.pred)
+                && (&theirs.log, theirs.len) != (&ours.log, ours.len)
+            {
+                return Next::Fork {
+                    after: meeting_point(theirs, ours),
+                    between: vec![held.log.clone(), beside.log.clone()],
+                };
             }
         }
         let mut behind: Vec<u64> = match theirs {
