@@ -38,7 +38,8 @@ pub fn replication(common: &Common) -> Result<Found> {
     Ok(found)
 }
 
-/// With two configured but unreachable secondaries, against none: the ratio must stay near 1.
+/// With two configured but unreachable secondaries, against none: the ratio must stay near 1. How near two can be that differ
+/// in nothing is measured along with it.
 fn unreachable(common: &Common) -> Result<Vec<Row>> {
     let work = common.work()?;
     let mut rows = Vec::new();
@@ -47,29 +48,41 @@ fn unreachable(common: &Common) -> Result<Vec<Row>> {
         if !common.wants(&what) {
             continue;
         }
-        let mut with = primary(&work.join("unreachable"), common.size(), 2)?;
-        let mut without = primary(&work.join("alone"), common.size(), 0)?;
+        let mut labs = [
+            primary(&work.join("unreachable"), common.size(), 2)?,
+            primary(&work.join("alone"), common.size(), 0)?,
+            primary(&work.join("equal"), common.size(), 0)?,
+        ];
         let bar = bar(common.rounds().into(), load.name);
-        let mut figures = [Vec::new(), Vec::new()];
-        for round in 0..common.rounds() {
-            // Who comes first changes, so that neither always finds what the other has left in the caches.
-            for nr in [round % 2, 1 - round % 2] {
-                let lab = [&with, &without][nr as usize];
-                for lab in [&with, &without] {
+        let mut figures = [const { Vec::new() }; 3];
+        for round in 0..common.rounds() as usize {
+            // Who comes first changes, so that nobody always finds what a certain other has left in the caches.
+            for nr in order(round) {
+                for lab in &labs {
                     lab.settle()?;
                 }
-                figures[nr as usize].push(fio(common, &work, load, &lab.uri(0))?);
+                figures[nr].push(fio(common, &work, load, &labs[nr].uri(0))?);
             }
             bar.inc(1);
         }
         bar.finish_and_clear();
-        with.stop()?;
-        without.stop()?;
-        let [with, without] = figures;
-        let row = Row::new(what, load.unit(), with).against("no secondaries", without);
+        for lab in &mut labs {
+            lab.stop()?;
+        }
+        let [with, without, equal] = figures;
+        let row = Row::new(what, load.unit(), with).against("no secondaries", without.clone());
         rows.push(row.wanted(Target::RatioAtLeast(0.95)));
+        let what = format!("{} (none as well, for comparison)", load.name);
+        rows.push(Row::new(what, load.unit(), equal).against("no secondaries", without));
     }
     Ok(rows)
+}
+
+/// All six orders of three, one after the other.
+fn order(round: usize) -> [usize; 3] {
+    let first = round % 3;
+    let step = 1 + round / 3 % 2;
+    [first, (first + step) % 3, (first + 2 * step) % 3]
 }
 
 /// A primary whose `unreachable` secondaries were members, and are dead.
@@ -297,4 +310,21 @@ fn per_secondary(common: &Common) -> Result<Vec<Curve>> {
         log_x: false,
         points,
     }])
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::order;
+
+    #[test]
+    fn six_rounds_have_all_orders() {
+        let orders: BTreeSet<[usize; 3]> = (0..6).map(order).collect();
+        assert_eq!(orders.len(), 6);
+        for mut order in orders {
+            order.sort_unstable();
+            assert_eq!(order, [0, 1, 2]);
+        }
+    }
 }

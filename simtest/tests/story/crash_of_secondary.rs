@@ -1,9 +1,12 @@
 //! A secondary goes down without warning, again and again, during sync and replay.
 
+use std::time::Duration;
+
 use simtest::host::Crash;
+use simtest::promises::images;
 use simtest::world::DEVICE_BYTES;
 
-use crate::story::{minutes, seconds, story};
+use crate::story::{minutes, pair, seconds, story};
 
 #[test]
 fn a_secondary_that_crashes_again_and_again_ends_equal() {
@@ -26,6 +29,38 @@ fn a_secondary_that_crashes_again_and_again_ends_equal() {
             w.up_to_date("beta", "data", minutes(5))
                 .await
                 .expect("up to date");
+            w.must_be_equal("data", &["alpha", "beta"]).await;
+        });
+    }
+}
+
+/// Whatever of the records under way has reached the disk when the power goes: the keys call it clean only where it is one
+/// state of the device (invariants 16 and 33).
+#[test]
+fn a_disk_that_is_called_clean_when_the_power_goes_is_one_state_of_the_device() {
+    for seed in 34..37 {
+        story(seed, async |w| {
+            let app = pair(w, DEVICE_BYTES).await;
+            app.hurry();
+            let mut compared = 0;
+            for round in 0..15 {
+                let pause = Duration::from_millis(w.chance.between(200, 3_000));
+                w.run_for(pause).await;
+                if round % 5 == 4 {
+                    // Now it may be called clean.
+                    app.rest();
+                    w.run_for(seconds(40)).await;
+                    app.work();
+                }
+                w.crash("beta", Crash::Power);
+                match images::after_end(w, "beta", "data", DEVICE_BYTES) {
+                    Ok(clean) => compared += u32::from(clean),
+                    Err(why) => w.break_promise(why),
+                }
+                w.must_be_sound();
+                w.start("beta").await.expect("starts again");
+            }
+            assert!(compared > 0, "never called clean");
             w.must_be_equal("data", &["alpha", "beta"]).await;
         });
     }

@@ -110,3 +110,40 @@ fn a_copy_is_no_replica_before_the_logs_are_there_up_to_its_newest_block() {
         });
     }
 }
+
+/// Records overtake the blocks of a copy on an unsteady line: what a block brings is never put over anything newer (invariant 34).
+#[test]
+fn a_block_of_a_copy_that_arrives_late_is_not_put_over_what_replay_has_brought() {
+    for seed in 2750..2753 {
+        story(seed, async |w| {
+            let app = pair(w, DEVICE_BYTES).await;
+            app.hurry();
+            let mut compared = 0;
+            for _ in 0..6 {
+                slow(
+                    w,
+                    Link {
+                        jitter: Duration::from_millis(1_500),
+                        ..Link::default()
+                    },
+                );
+                w.must("beta", "marsadm invalidate data --timeout=60").await;
+                w.up_to_date("beta", "data", minutes(3))
+                    .await
+                    .expect("copied");
+                w.net.heal();
+                slow(w, Link::default());
+                w.run_for(seconds(5)).await;
+                w.stop("beta").await;
+                match images::after_end(w, "beta", "data", DEVICE_BYTES) {
+                    Ok(is_replica) => compared += u32::from(is_replica),
+                    Err(why) => w.break_promise(why),
+                }
+                w.must_be_sound();
+                w.start("beta").await.expect("starts again");
+            }
+            assert!(compared > 0, "never compared");
+            w.must_be_equal("data", &["alpha", "beta"]).await;
+        });
+    }
+}

@@ -1,9 +1,12 @@
 //! Logs are rotated and purged by hand, again and again, while the primary writes: the log being written is
 //! never taken for one that nobody needs. Found by seed 3.
 
+use std::path::Path;
+
+use simtest::host::STATE_DIR;
 use simtest::world::DEVICE_BYTES;
 
-use crate::story::{pair, story};
+use crate::story::{pair, seconds, story};
 
 #[test]
 fn the_log_being_written_is_never_purged() {
@@ -19,4 +22,27 @@ fn the_log_being_written_is_never_purged() {
             w.must_be_equal("data", &["alpha", "beta"]).await;
         });
     }
+}
+
+/// A log that was given up for all by hand is kept by a replica that has not gone through it (invariant 25).
+#[test]
+fn a_log_whose_key_is_deleted_stays_where_a_replica_stands_in_it() {
+    story(1705, async |w| {
+        pair(w, DEVICE_BYTES).await;
+        w.must("beta", "marsadm pause-replay data").await;
+        w.run_for(seconds(10)).await;
+        w.must("alpha", "marsadm log-rotate data").await;
+        w.run_for(seconds(10)).await;
+        let key = "resource-data/log-000000001-alpha";
+        w.must("alpha", &format!("mars tree del {key}")).await;
+        w.run_for(seconds(10)).await;
+        let gone = |name: &str| {
+            let path = Path::new(STATE_DIR).join(key);
+            w.host(name).fs.bytes(&path, true, <[u8]>::len).is_none()
+        };
+        assert!(gone("alpha"), "whoever is through gives it up");
+        assert!(!gone("beta"), "{}", w.explain("data"));
+        w.must("beta", "marsadm resume-replay data").await;
+        w.must_be_equal("data", &["alpha", "beta"]).await;
+    });
 }
