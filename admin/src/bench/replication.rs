@@ -32,7 +32,7 @@ pub fn replication(common: &Common) -> Result<Found> {
     if common.wants("delay") {
         found.rows.extend(delay(common)?);
     }
-    if common.plot.is_some() && common.wants("secondaries") {
+    if common.plot.is_some() && common.wants("curves") {
         found.curves.extend(per_secondary(common)?);
     }
     Ok(found)
