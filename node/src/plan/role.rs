@@ -120,9 +120,11 @@ fn takeover(ask: &Ask<'_>, cursor: Option<&Cursor>) -> Result<LoggerWant, Reason
         return Err(Reason::LogMissing(cursor.at.log.clone()));
     }
     let pred = cursor.disk_end(seen.version(cursor.at.log.seq, seen.here));
-    if pred.is_none() {
+    match pred {
+        Some(_) => {}
         // Others cannot compare their history with this one, so they must not try.
-        return Ok(emergency::begin_behind_hole(ask, Some(cursor)));
+        None if forced => return Ok(emergency::begin_behind_hole(ask, Some(cursor))),
+        None => return Err(Reason::Damaged(cursor.at.log.at(cursor.have()))),
     }
     let log = LogName::new(cursor.at.log.seq + 1, seen.here);
     Ok(LoggerWant { log, pred, size })
