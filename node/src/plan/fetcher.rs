@@ -89,7 +89,7 @@ fn from_gap(ask: &Ask<'_>, cursor: &Cursor) -> Want<FetchWant> {
 fn newest(ask: &Ask<'_>, log: &LogName, pred: Option<ChainEnd>) -> Want<FetchWant> {
     let own = log.creator == *ask.seen.here;
     let sealed = ask.own.logs.get(log).is_some_and(|local| local.sealed);
-    let nothing_lost = own && source(ask, log, lost_of(ask, log), false).is_none();
+    let nothing_lost = own && source(ask, log, must_exceed(ask, log), false).is_none();
     if sealed || nothing_lost {
         return Want::Rest(Reason::UpToDate);
     }
@@ -159,7 +159,7 @@ fn damage_of(ask: &Ask<'_>, cursor: &Cursor) -> Option<LogName> {
         let own = log.creator == *ask.seen.here;
         log.seq >= cursor.at.log.seq
             && local.damaged.is_some()
-            && (!own || source(ask, log, lost_of(ask, log), false).is_some())
+            && (!own || source(ask, log, must_exceed(ask, log), false).is_some())
     };
     let found = ask.own.logs.iter().find(damaged);
     found.map(|(log, _)| log.clone())
@@ -167,7 +167,7 @@ fn damage_of(ask: &Ask<'_>, cursor: &Cursor) -> Option<LogName> {
 
 /// What a member must have more of an own log than, to be asked for it: no less than this host had told of before it was
 /// damaged, else only an operator may go on with that.
-fn lost_of(ask: &Ask<'_>, log: &LogName) -> u64 {
+fn must_exceed(ask: &Ask<'_>, log: &LogName) -> u64 {
     let told = ask.seen.version(log.seq, ask.seen.here);
     let told = told
         .filter(|link| link.log == *log)
@@ -181,7 +181,7 @@ fn afresh(ask: &Ask<'_>, cursor: &Cursor, log: LogName) -> Want<FetchWant> {
     let own = ask.seen.version(log.seq, ask.seen.here);
     let pred = cursor::pred_of(ask, &log, own);
     let have = match log.creator == *ask.seen.here {
-        true => lost_of(ask, &log),
+        true => must_exceed(ask, &log),
         false => 0,
     };
     match source(ask, &log, have, false) {

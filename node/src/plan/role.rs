@@ -119,14 +119,16 @@ fn takeover(ask: &Ask<'_>, cursor: Option<&Cursor>) -> Result<LoggerWant, Reason
     if cursor.local.is_none() {
         return Err(Reason::LogMissing(cursor.at.log.clone()));
     }
-    let pred = cursor.disk_end(seen.version(cursor.at.log.seq, seen.here));
-    match pred {
-        Some(_) => {}
+    let told = seen.version(cursor.at.log.seq, seen.here);
+    let Some(pred) = cursor.disk_end(told) else {
         // Others cannot compare their history with this one, so they must not try.
-        None if forced => return Ok(emergency::begin_behind_hole(ask, Some(cursor))),
-        None => return Err(Reason::Damaged(cursor.at.log.at(cursor.have()))),
-    }
+        return match forced {
+            true => Ok(emergency::begin_behind_hole(ask, Some(cursor))),
+            false => Err(Reason::Damaged(cursor.at.log.at(cursor.have()))),
+        };
+    };
     let log = LogName::new(cursor.at.log.seq + 1, seen.here);
+    let pred = Some(pred);
     Ok(LoggerWant { log, pred, size })
 }
 

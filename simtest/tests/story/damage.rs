@@ -9,6 +9,8 @@ use simtest::world::{DEVICE_BYTES, World};
 
 use crate::story::{minutes, pair, seconds, stands, story, trio};
 
+const FIRST_LOG: &str = "resource-data/log-000000001-alpha";
+
 #[test]
 fn a_damaged_log_on_a_secondary_is_fetched_again_and_never_applied() {
     for seed in 1300..1304 {
@@ -61,7 +63,7 @@ fn a_log_of_which_only_a_damaged_copy_is_left_is_said_to_be_had_from_nobody() {
         w.run_for(seconds(20)).await;
         w.must("alpha", "marsadm log-rotate data").await;
         w.run_for(seconds(20)).await;
-        let log = Path::new(STATE_DIR).join("resource-data/log-000000001-alpha");
+        let log = Path::new(STATE_DIR).join(FIRST_LOG);
         let copy = &w.host("gamma").fs;
         let len = copy.bytes(&log, true, <[u8]>::len).expect("it is there");
         assert!(copy.flip_bit(&log, len as u64 - 100, 3));
@@ -85,8 +87,6 @@ fn a_log_of_which_only_a_damaged_copy_is_left_is_said_to_be_had_from_nobody() {
         w.must_be_equal("data", &["gamma", "beta"]).await;
     });
 }
-
-const FIRST_LOG: &str = "resource-data/log-000000001-alpha";
 
 /// Nothing comes from alpha any more, and gamma is to go on with what it has.
 async fn force_gamma(w: &mut World) {
@@ -170,6 +170,8 @@ fn who_is_forced_where_nobody_could_compare_begins_behind_a_hole() {
         w.start("gamma").await.expect("starts again");
         w.must("gamma", "marsadm resume-replay data").await;
         force_gamma(w).await;
+        let first = stands(w, "gamma").log;
+        assert!(first.seq > 2, "{first} continues what nobody can name");
         let says = |w: &World| progress::is_for_operators(&progress::reason(w, "beta", "data"));
         assert!(w.run_until(minutes(2), says).await, "{}", w.explain("data"));
         w.must("beta", "marsadm invalidate data").await;

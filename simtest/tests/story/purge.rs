@@ -1,5 +1,5 @@
-//! Logs are rotated and purged by hand, again and again, while the primary writes: the log being written is
-//! never taken for one that nobody needs. Found by seed 3.
+//! Logs are rotated, purged and deleted by hand: neither the log being written nor one a replica stands in is ever taken for one
+//! that nobody needs. The first found by seed 3.
 
 use std::path::Path;
 
