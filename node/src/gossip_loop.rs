@@ -19,7 +19,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use tokio::task::{AbortHandle, JoinSet};
 use transport::{Channel, Class};
 use tree::{Host, Reports, Summary};
@@ -38,6 +38,10 @@ const DIAL_PAUSE: Duration = Duration::from_millis(300);
 /// With more peers than these, each of them is asked less often in proportion: a summary names every host, and what a host says
 /// at rest shall grow with their number and not with its square. What a lost push leaves out is noticed by its number.
 const PEERS_ASKED_OFTEN: usize = 10;
+
+/// So many peers are asked for the first time at once. After a start of hundreds of hosts each peer would otherwise tell
+/// the same, and that of everybody: work that grows with the third power of their number.
+const FIRST_ASKED_AT_ONCE: usize = 16;
 
 /// What the sessions have achieved.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -61,6 +65,8 @@ pub struct Gossip {
     facts: watch::Sender<GossipFacts>,
     /// Rises when all sessions shall ask and ping at once.
     pub(super) urge: watch::Sender<u64>,
+    /// Turns to ask a peer for the first time.
+    pub(super) first_questions: Semaphore,
     reports: Mutex<Reports>,
 }
 
@@ -68,6 +74,14 @@ pub struct Gossip {
 struct Sessions {
     last_id: u64,
     running: BTreeMap<Host, (u64, AbortHandle)>,
+    /// Rung when the session with a peer has ended.
+    ended: BTreeMap<Host, Arc<Notify>>,
+}
+
+impl Sessions {
+    fn bell(&mut self, peer: &Host) -> Arc<Notify> {
+        self.ended.entry(peer.clone()).or_default().clone()
+    }
 }
 
 impl Gossip {
@@ -88,6 +102,7 @@ impl Gossip {
             sessions: Mutex::default(),
             facts: watch::Sender::default(),
             urge: watch::Sender::new(0),
+            first_questions: Semaphore::new(FIRST_ASKED_AT_ONCE),
             reports: Mutex::default(),
         })
     }
@@ -106,7 +121,12 @@ impl Gossip {
     pub async fn keep_calling(self: Arc<Self>, peer: Host) {
         let here = self.keys.here().clone();
         let mut tasks = JoinSet::new();
+        let ended = self.sessions.lock().bell(&peer);
         loop {
+            if self.is_connected(&peer) {
+                ended.notified().await;
+                continue;
+            }
             if here > peer {
                 self.ports.clock.sleep(WAIT_FOR_CALL).await;
             }
@@ -166,6 +186,19 @@ impl Gossip {
         self.config.exchange.saturating_mul(times)
     }
 
+    /// The same after the first exchange: with many peers each has a place of its own within the pause, or they would all be
+    /// asked at the same moment for ever.
+    pub(super) fn first_exchange_pause(&self, peer: &Host) -> Duration {
+        let pause = self.exchange_pause();
+        let sessions = self.sessions.lock();
+        let count = sessions.running.len();
+        if count <= PEERS_ASKED_OFTEN {
+            return pause;
+        }
+        let place = sessions.running.range::<Host, _>(..peer).count();
+        pause.mul_f64(place as f64 / count as f64)
+    }
+
     fn is_connected(&self, peer: &Host) -> bool {
         self.sessions.lock().running.contains_key(peer)
     }
@@ -184,7 +217,9 @@ impl Gossip {
     /// The peer has seen this much.
     pub(super) fn heard(&self, peer: &Host, summary: &Summary) {
         let mono = self.mono_ns();
-        self.reports.lock().heard(peer, summary.clone(), mono);
+        let mut reports = self.reports.lock();
+        self.keys
+            .with_knowledge(|here| reports.heard(here, peer, summary, mono));
     }
 
     /// Forgets deletions which every member has seen.
@@ -231,6 +266,7 @@ impl Drop for Guard {
             .is_some_and(|(id, _)| *id == self.id)
         {
             sessions.running.remove(&self.peer);
+            sessions.bell(&self.peer).notify_one();
             drop(sessions);
             self.gossip
                 .change(|facts| facts.connected.remove(&self.peer));

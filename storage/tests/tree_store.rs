@@ -88,6 +88,22 @@ fn committed_entries_are_there_after_a_restart() {
     });
 }
 
+/// Two readers come from both ends, and may pass each other.
+#[test]
+fn every_entry_of_a_large_store_is_read_once_and_in_order() {
+    in_a_store(|dir| {
+        let mut wanted = Vec::new();
+        let all = entries(5000);
+        for until in [0, 1, 1023, 1024, 2048, 2049, 5000] {
+            let mut store = open(dir).0;
+            store.commit(&all[wanted.len()..until]).unwrap();
+            drop(store);
+            wanted = sorted(&all[..until]);
+            assert!(open(dir).0.load().unwrap() == wanted, "of {until} entries");
+        }
+    });
+}
+
 #[test]
 fn a_second_process_is_told_that_the_store_is_in_use() {
     in_a_store(|dir| {

@@ -35,7 +35,9 @@ pub struct Reports {
 
 #[derive(Clone, Debug, Default)]
 struct Report {
-    summary: Summary,
+    /// Horizons of the writers whose deletions were held here then. Those of all would be the largest part of the memory of a
+    /// node among hundreds of hosts, and most of them never delete anything.
+    horizons: Summary,
     /// Monotonic time of this host: no jump of the wall clock makes anybody silent.
     heard_mono_ns: u64,
 }
@@ -50,17 +52,14 @@ pub struct Collection {
 }
 
 impl Reports {
-    /// `host` has just said that it has seen `summary`.
-    pub fn heard(&mut self, host: &Host, summary: Summary, mono_ns: u64) {
-        // Among hundreds of hosts the names would take most of the memory: those of the members are there once.
-        let horizons = summary.0.into_iter().map(|(writer, nr)| {
-            let known = self.members.get_key_value(&writer);
-            (known.map_or(writer, |(name, _)| name.clone()), nr)
-        });
-        let summary = Summary(horizons.collect());
+    /// `host` has just said that it has seen `summary`. What it says of writers whose deletions come here only later is
+    /// not kept: those wait until it says so again.
+    pub fn heard(&mut self, here: &Knowledge, host: &Host, summary: &Summary, mono_ns: u64) {
+        let of_interest = here.deleting_writers();
+        let horizons = of_interest.map(|writer| (writer.clone(), summary.horizon(writer)));
         let report = self.members.entry(host.clone()).or_default();
         // A host whose tree was replaced begins again at less: the last word counts, not the greatest.
-        report.summary = summary;
+        report.horizons = Summary(horizons.collect());
         report.heard_mono_ns = mono_ns;
     }
 
@@ -69,8 +68,8 @@ impl Reports {
         self.members.retain(|host, _| members.contains(host));
         for host in members {
             let new = || Report {
-                summary: Summary::default(),
                 heard_mono_ns: mono_ns,
+                ..Report::default()
             };
             self.members.entry(host.clone()).or_insert_with(new);
         }
@@ -84,8 +83,8 @@ impl Reports {
         let others = self.members.iter().filter(|(host, _)| !is_me(host));
         let (marked, heard): (Vec<_>, Vec<_>) = others.partition(|(_, report)| silent(report));
         let passed_by_all = |writer: &Host, nr: u64| {
-            let mut summaries = heard.iter().map(|(_, report)| &report.summary);
-            here.summary().horizon(writer) >= nr && summaries.all(|s| s.horizon(writer) >= nr)
+            let mut reports = heard.iter().map(|(_, report)| &report.horizons);
+            here.summary().horizon(writer) >= nr && reports.all(|r| r.horizon(writer) >= nr)
         };
         let ripe = here.tombstones().filter(|(path, entry)| {
             let is_address = path.as_str().starts_with(KEPT_LONGER_PREFIX);

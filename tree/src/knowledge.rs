@@ -10,7 +10,7 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +18,7 @@ use crate::clock::TooFarAhead;
 use crate::name::Host;
 use crate::path::Path;
 use crate::summary::{Delta, Push, PushItem, Summary};
-use crate::tree::{Entry, EntryDigest, Merged, Tree, Value};
+use crate::tree::{Count, Entry, EntryDigest, Merged, Tree, Value};
 use crate::trie::Trie;
 
 /// Bytes of paths and values in one delta, so that a message stays bounded whatever the values are.
@@ -48,7 +48,8 @@ pub struct Knowledge {
     incomplete: bool,
     /// Writer → issue number → path, newest issue of each path only.
     issues: BTreeMap<Host, BTreeMap<u64, Path>>,
-    tombstones: BTreeSet<Path>,
+    /// By the hosts that deleted them; none of them without any.
+    tombstones: BTreeMap<Host, BTreeSet<Path>>,
     /// Made when somebody asks for it first, which few hosts ever do; kept up to date from then on.
     trie: OnceLock<Trie>,
 }
@@ -86,6 +87,57 @@ pub struct Applied {
     pub gap: bool,
 }
 
+/// How two pieces of work are done that have nothing to do with each other: one after the other, or by threads of the caller at
+/// the same time. What comes out does not depend on it.
+pub trait Both {
+    /// Does them.
+    fn both<A, B: Send>(&self, one: impl FnOnce() -> A, other: impl FnOnce() -> B + Send)
+    -> (A, B);
+}
+
+/// One after the other.
+pub struct InTurn;
+
+impl Both for InTurn {
+    fn both<A, B: Send>(
+        &self,
+        one: impl FnOnce() -> A,
+        other: impl FnOnce() -> B + Send,
+    ) -> (A, B) {
+        (one(), other())
+    }
+}
+
+/// What is made from the entries, to find them by other things than their paths.
+struct Indexes {
+    issues: BTreeMap<Host, BTreeMap<u64, Path>>,
+    tombstones: BTreeMap<Host, BTreeSet<Path>>,
+}
+
+impl Indexes {
+    /// Makes the indexes of all entries at once, which takes a tenth of the time of one by one.
+    fn of(entries: &[(Path, Arc<Entry>)]) -> Indexes {
+        let mut issues: BTreeMap<&Host, Vec<(u64, Path)>> = BTreeMap::new();
+        let mut tombstones: BTreeMap<Host, BTreeSet<Path>> = BTreeMap::new();
+        for (path, entry) in entries {
+            let writer = &entry.issue.writer;
+            let paths = issues.entry(writer).or_default();
+            paths.push((entry.issue.nr, path.clone()));
+            if entry.is_tombstone() {
+                let paths = tombstones.entry(writer.clone()).or_default();
+                paths.insert(path.clone());
+            }
+        }
+        let issues = issues.into_iter();
+        Indexes {
+            issues: issues
+                .map(|(writer, paths)| (writer.clone(), paths.into_iter().collect()))
+                .collect(),
+            tombstones,
+        }
+    }
+}
+
 /// "From `base` on nothing of `writer` is missing up to `to`."
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Raise {
@@ -105,7 +157,7 @@ impl Knowledge {
             last_issued: 0,
             incomplete: false,
             issues: BTreeMap::new(),
-            tombstones: BTreeSet::new(),
+            tombstones: BTreeMap::new(),
             trie: OnceLock::new(),
         }
     }
@@ -119,15 +171,32 @@ impl Knowledge {
         saved: Saved,
         lease_ns: u64,
     ) -> Knowledge {
+        Knowledge::restored_by(&InTurn, me, entries, saved, lease_ns)
+    }
+
+    /// The same; `how` does the two large pieces of the work.
+    pub fn restored_by(
+        how: &impl Both,
+        me: &Host,
+        entries: impl IntoIterator<Item = (Path, Entry)>,
+        saved: Saved,
+        lease_ns: u64,
+    ) -> Knowledge {
         let mut knowledge = Knowledge::new(me);
         knowledge.seen = saved.seen;
         knowledge.floor = saved.floor;
-        let mut entries: Vec<(Path, Entry)> = entries.into_iter().collect();
-        for (_, entry) in &mut entries {
-            knowledge.share_names(entry);
-        }
-        knowledge.tree = Tree::of(entries);
-        knowledge.build_indexes();
+        let share = |(path, mut entry)| {
+            knowledge.share_names(&mut entry);
+            (path, Arc::new(entry))
+        };
+        let entries = in_order(entries.into_iter().map(share).collect());
+        let (tree, (indexes, count)) = how.both(
+            || Tree::uncounted(&entries),
+            || (Indexes::of(&entries), Count::of(&entries)),
+        );
+        knowledge.tree = tree.counted(count);
+        knowledge.tombstones = indexes.tombstones;
+        knowledge.issues.extend(indexes.issues);
         let own = knowledge.issues.get(me).and_then(BTreeMap::last_key_value);
         knowledge.last_issued = own.map_or(0, |(nr, _)| *nr).max(lease_ns);
         knowledge.own_horizon_is_complete();
@@ -150,25 +219,6 @@ impl Knowledge {
     /// Were entries lost here, and has no peer given them back yet?
     pub fn is_incomplete(&self) -> bool {
         self.incomplete
-    }
-
-    /// Makes the indexes from the tree: all at once takes a tenth of the time of one by one.
-    fn build_indexes(&mut self) {
-        let mut issues: BTreeMap<&Host, Vec<(u64, Path)>> = BTreeMap::new();
-        let mut tombstones = Vec::new();
-        for (path, entry) in self.tree.iter() {
-            let issue = &entry.issue;
-            let paths = issues.entry(&issue.writer).or_default();
-            paths.push((issue.nr, path.clone()));
-            if entry.is_tombstone() {
-                tombstones.push(path.clone());
-            }
-        }
-        for (writer, paths) in issues {
-            self.issues
-                .insert(writer.clone(), paths.into_iter().collect());
-        }
-        self.tombstones = tombstones.into_iter().collect();
     }
 
     /// The tree; clone it for a snapshot.
@@ -231,9 +281,10 @@ impl Knowledge {
     pub fn delta_since(&self, peer: &Summary, max_entries: usize) -> Delta {
         let mut queue = BinaryHeap::new();
         let mut writers = Vec::new();
-        for (writer, paths) in &self.issues {
-            let (from, to) = (peer.horizon(writer), self.seen.horizon(writer));
-            if from < to {
+        for (writer, to, from) in self.seen.beside(peer) {
+            if from < to
+                && let Some(paths) = self.issues.get(writer)
+            {
                 let mut rest = paths.range(from + 1..=to);
                 queue.extend(rest.next().map(|next| Reverse((next, writers.len()))));
                 writers.push(rest);
@@ -264,8 +315,8 @@ impl Knowledge {
     fn delta(&self, entries: Vec<(Path, Entry)>, peer: &Summary, upto: u64, more: bool) -> Delta {
         let mut raise = Summary::default();
         let mut since = Summary::default();
-        for (writer, horizon) in &self.seen.0 {
-            let (from, to) = (peer.horizon(writer), upto.min(*horizon));
+        for (writer, horizon, from) in self.seen.beside(peer) {
+            let to = upto.min(horizon);
             if from < to {
                 raise.raise(writer, to);
                 since.raise(writer, from);
@@ -382,10 +433,15 @@ impl Knowledge {
         applied
     }
 
-    /// Deletions held here, oldest path first.
+    /// Deletions held here, by writer and path.
     pub fn tombstones(&self) -> impl Iterator<Item = (&Path, &Entry)> {
         let entry = |path| Some((path, self.tree.get(path)?));
-        self.tombstones.iter().filter_map(entry)
+        self.tombstones.values().flatten().filter_map(entry)
+    }
+
+    /// Who wrote the deletions held here.
+    pub fn deleting_writers(&self) -> impl Iterator<Item = &Host> {
+        self.tombstones.keys()
     }
 
     /// Forgets deletions which every member has seen; `collect.rs` says which. Returns those that were forgotten
@@ -464,7 +520,10 @@ impl Knowledge {
                     self.unlink(&path, &old);
                 }
                 match value {
-                    Value::Tombstone => drop(self.tombstones.insert(path.clone())),
+                    Value::Tombstone => {
+                        let paths = self.tombstones.entry(issue.writer.clone()).or_default();
+                        paths.insert(path.clone());
+                    }
                     Value::Text(_) => {
                         if let Some(trie) = self.trie.get_mut() {
                             trie.insert(&path, digest);
@@ -490,8 +549,14 @@ impl Knowledge {
     }
 
     fn unlink(&mut self, path: &Path, old: &Entry) {
+        let writer = &old.issue.writer;
         if old.is_tombstone() {
-            self.tombstones.remove(path);
+            if let Some(paths) = self.tombstones.get_mut(writer) {
+                paths.remove(path);
+                if paths.is_empty() {
+                    self.tombstones.remove(writer);
+                }
+            }
         } else if let Some(trie) = self.trie.get_mut() {
             trie.remove(path);
         }
@@ -535,6 +600,18 @@ impl Sifted {
             why,
         });
     }
+}
+
+/// These entries, each path once, ascending. Those of a store are.
+fn in_order(entries: Vec<(Path, Arc<Entry>)>) -> Vec<(Path, Arc<Entry>)> {
+    if entries.is_sorted_by(|(one, _), (next, _)| one < next) {
+        return entries;
+    }
+    let mut tree = Tree::new();
+    for (path, entry) in entries {
+        tree.merge(path, Arc::unwrap_or_clone(entry));
+    }
+    tree.into_entries()
 }
 
 fn guard(entry: &Entry, admit: impl Fn(u64) -> Result<(), TooFarAhead>) -> Result<(), TooFarAhead> {

@@ -182,7 +182,7 @@ pub(crate) fn check(text: &str) -> Result<(), PathError> {
 }
 
 /// The first control character and its byte offset. Characters are looked at only where there are others than ASCII.
-fn first_control(text: &str) -> Option<(usize, char)> {
+pub(crate) fn first_control(text: &str) -> Option<(usize, char)> {
     if text.is_ascii() {
         let at = text.bytes().position(|byte| byte.is_ascii_control())?;
         return Some((at, char::from(text.as_bytes()[at])));

@@ -20,9 +20,20 @@ impl Summary {
         self.0.get(writer).copied().unwrap_or(0)
     }
 
+    /// Each writer of this summary with its horizon here and in `other`. One walk along both, as a summary is as long as the
+    /// cluster has hosts.
+    pub fn beside<'a>(&'a self, other: &'a Summary) -> impl Iterator<Item = (&'a Host, u64, u64)> {
+        let mut others = other.0.iter().peekable();
+        self.0.iter().map(move |(writer, nr)| {
+            while others.next_if(|(host, _)| *host < writer).is_some() {}
+            let other = others.next_if(|(host, _)| *host == writer);
+            (writer, *nr, other.map_or(0, |(_, nr)| *nr))
+        })
+    }
+
     /// Has everything `other` has seen been seen here too?
     pub fn covers(&self, other: &Summary) -> bool {
-        other.0.iter().all(|(host, nr)| self.horizon(host) >= *nr)
+        other.beside(self).all(|(_, theirs, ours)| ours >= theirs)
     }
 
     /// Raises the horizon of `writer` to `nr`; never lowers it.
@@ -74,4 +85,25 @@ pub struct PushItem {
 pub struct Push {
     /// The changes, oldest first.
     pub entries: Vec<PushItem>,
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn summaries() -> impl Strategy<Value = Summary> {
+        let host = "[a-f]{1,2}".prop_map(|name| Host::new(&name).expect("a good name"));
+        prop::collection::btree_map(host, 0u64..3, 0..6).prop_map(Summary)
+    }
+
+    proptest! {
+        #[test]
+        fn a_walk_along_two_summaries_finds_the_horizons_of_both(one in summaries(), other in summaries()) {
+            let found: Vec<_> = one.beside(&other).collect();
+            let asked: Vec<_> = one.0.keys().map(|w| (w, one.horizon(w), other.horizon(w))).collect();
+            prop_assert_eq!(found, asked);
+        }
+    }
 }

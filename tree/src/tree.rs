@@ -14,7 +14,7 @@ use std::sync::Arc;
 use imbl::OrdMap;
 use serde::{Deserialize, Serialize};
 
-use crate::path::Path;
+use crate::path::{Path, first_control};
 use crate::stamp::{Issue, Stamp};
 
 /// Longest text of one value: the original keeps values in symlinks, which end at one page.
@@ -98,7 +98,7 @@ impl Value {
         if text.len() > VALUE_BYTES_MAX {
             return Err(ValueTextError::TooLong { bytes: text.len() });
         }
-        if let Some((at, found)) = text.char_indices().find(|(_, c)| c.is_control()) {
+        if let Some((at, found)) = first_control(text) {
             return Err(ValueTextError::Control { found, at });
         }
         Ok(Value::Text(text.into()))
@@ -252,25 +252,27 @@ impl Tree {
         self.get(path).is_none_or(|held| entry.beats(held))
     }
 
-    /// The tree of these entries. Those of a store rise by their paths, which is faster than merging each.
-    pub(crate) fn of(entries: Vec<(Path, Entry)>) -> Tree {
-        let mut tree = Tree::new();
-        if !entries.is_sorted_by(|(one, _), (next, _)| one < next) {
-            for (path, entry) in entries {
-                tree.merge(path, entry);
-            }
-            return tree;
+    /// The tree of these entries, each path once, but for what [`counted`](Self::counted) adds.
+    pub(crate) fn uncounted(entries: &[(Path, Arc<Entry>)]) -> Tree {
+        Tree {
+            entries: entries.iter().cloned().collect(),
+            ..Tree::default()
         }
-        let mut bytes = Vec::new();
-        for (path, entry) in entries {
-            if !entry.is_tombstone() {
-                let digest = EntryDigest::through(&mut bytes, &path, &entry);
-                tree.live += 1;
-                tree.digest = tree.digest.wrapping_add(digest.0);
-            }
-            tree.entries.insert(path, Arc::new(entry));
+    }
+
+    /// With what was counted of its entries, which may have been done elsewhere meanwhile.
+    pub(crate) fn counted(self, count: Count) -> Tree {
+        let Count { live, digest } = count;
+        Tree {
+            live,
+            digest,
+            ..self
         }
-        tree
+    }
+
+    /// All entries in order of their paths, deletions included.
+    pub(crate) fn into_entries(self) -> Vec<(Path, Arc<Entry>)> {
+        self.entries.into_iter().collect()
     }
 
     /// Takes over `entry` if it is newer than what is held under `path`.
@@ -322,6 +324,26 @@ impl Tree {
 impl fmt::Debug for Tree {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_map().entries(self.iter()).finish()
+    }
+}
+
+/// Number and digest of the live ones of some entries.
+pub(crate) struct Count {
+    live: usize,
+    digest: u128,
+}
+
+impl Count {
+    /// Counts `entries`, each path once.
+    pub(crate) fn of(entries: &[(Path, Arc<Entry>)]) -> Count {
+        let mut bytes = Vec::new();
+        let mut count = Count { live: 0, digest: 0 };
+        for (path, entry) in entries.iter().filter(|(_, entry)| !entry.is_tombstone()) {
+            let digest = EntryDigest::through(&mut bytes, path, entry);
+            count.live += 1;
+            count.digest = count.digest.wrapping_add(digest.0);
+        }
+        count
     }
 }
 
@@ -529,10 +551,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_tree_made_at_once_is_the_one_merged_key_by_key(all in entries(), sort in any::<bool>()) {
-            let one_by_one = merged(all.clone());
-            let pairs = one_by_one.iter().map(|(path, entry)| (path.clone(), entry.clone()));
-            check_equal(&Tree::of(if sort { pairs.collect() } else { all }), &one_by_one)?;
+        fn a_tree_made_at_once_is_the_one_merged_key_by_key(all in entries()) {
+            let one_by_one = merged(all);
+            let entries = one_by_one.clone().into_entries();
+            check_equal(&Tree::uncounted(&entries).counted(Count::of(&entries)), &one_by_one)?;
         }
 
         #[test]

@@ -5,6 +5,7 @@ mod common;
 use common::{Cluster, Node, host, path};
 use proptest::prelude::*;
 use tree::collect::FORGET_AFTER_NS;
+use tree::knowledge::Saved;
 use tree::repair::{NodeIs, answer};
 use tree::trie::TrieNode;
 use tree::*;
@@ -664,4 +665,67 @@ fn after_a_restart_with_old_horizons_nothing_is_missing_and_no_number_is_used_tw
     assert!(cluster.expected[&path("userspace/c")].issue.nr > lease);
     cluster.settle();
     check_all_agree(&cluster).expect("all agree");
+}
+
+/// What a host knows that has merged these entries one by one.
+fn told(entries: &[(Path, Entry)]) -> Knowledge {
+    let mut known = Knowledge::new(&host(0));
+    let entries = entries.to_vec();
+    let sifted = known.sift_repair(entries, |_| Ok(()));
+    known.apply(sifted);
+    known
+}
+
+fn check_restored(entries: &[(Path, Entry)]) {
+    let told = told(entries);
+    let saved = Saved {
+        seen: Summary([(host(1), u64::MAX)].into()),
+        ..Saved::default()
+    };
+    let restored = Knowledge::restored(&host(0), entries.to_vec(), saved, 0);
+    assert_eq!(restored.tree().digest(), told.tree().digest());
+    assert_eq!(restored.tree().live_len(), told.tree().live_len());
+    assert!(restored.tree().iter().eq(told.tree().iter()), "other keys");
+    assert!(
+        restored.tombstones().eq(told.tombstones()),
+        "other deletions"
+    );
+    let mut all: Vec<_> = told.tree().iter().collect();
+    all.sort_by_key(|(_, entry)| entry.issue.nr);
+    let delta = restored.delta_since(&Summary::default(), usize::MAX);
+    let given = delta.entries.iter().map(|(path, entry)| (path, entry));
+    let first = all.into_iter().take(delta.entries.len());
+    assert!(given.eq(first), "others are told other things");
+}
+
+#[test]
+fn a_start_knows_what_was_stored_however_much_and_in_whatever_order() {
+    let entry = |nr: u64| {
+        let value = match nr % 7 {
+            0 => Value::Tombstone,
+            _ => Value::text(&nr.to_string()).expect("a good value"),
+        };
+        let issue = Issue {
+            nr: nr + 1,
+            writer: host(1),
+        };
+        let stamp = Stamp::new(nr + 1, &host(1));
+        let lazy = nr.is_multiple_of(5);
+        Entry {
+            value,
+            stamp,
+            issue,
+            lazy,
+        }
+    };
+    let key = |nr: u64| path(&format!("userspace/key-{:06}", nr * 7919 % 60_000));
+    let mut entries: Vec<_> = (0..60_000).map(|nr| (key(nr), entry(nr))).collect();
+    check_restored(&entries[..1000]);
+    check_restored(&entries);
+    entries.sort_by(|(one, _), (other, _)| one.cmp(other));
+    check_restored(&entries);
+    // Twice, an older one behind the newer one.
+    entries.extend_from_within(..10);
+    entries[3].1 = entry(70_000);
+    check_restored(&entries);
 }

@@ -1,6 +1,8 @@
 //! What the receiving half of a session wants the sending half to say. At most one of each kind:
 //! a newer question replaces an older one that is not answered yet.
 
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use parking_lot::Mutex;
 use tokio::sync::Notify;
 use tree::{MustReplace, RepairAnswer, RepairAsk, Summary};
@@ -29,6 +31,9 @@ pub struct Letters {
 pub struct Outbox {
     letters: Mutex<Letters>,
     filled: Notify,
+    /// The turn of this session to ask has come.
+    may_ask: AtomicBool,
+    told: Notify,
 }
 
 impl Outbox {
@@ -38,13 +43,52 @@ impl Outbox {
         self.filled.notify_one();
     }
 
-    /// Everything there is to say.
+    /// Everything there is to say now. A question stays until its turn has come.
     pub fn take(&self) -> Letters {
-        std::mem::take(&mut self.letters.lock())
+        let mut letters = self.letters.lock();
+        let asks = letters.ask && self.may_ask.load(Ordering::Relaxed);
+        let waits = letters.ask && !asks;
+        let taken = std::mem::take(&mut *letters);
+        letters.ask = waits;
+        Letters { ask: asks, ..taken }
     }
 
     /// Waits until there is something. May end once too often.
     pub async fn filled(&self) {
         self.filled.notified().await;
+    }
+
+    /// Asks for the first time; from now on questions need not wait.
+    pub fn ask_first(&self) {
+        self.may_ask.store(true, Ordering::Relaxed);
+        self.put(|letters| letters.ask = true);
+    }
+
+    /// The peer has told all it knows.
+    pub fn peer_has_told(&self) {
+        self.told.notify_one();
+    }
+
+    /// Waits for that.
+    pub async fn told(&self) {
+        self.told.notified().await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_question_waits_for_its_turn_and_other_letters_do_not() {
+        let outbox = Outbox::default();
+        outbox.put(|letters| (letters.ask, letters.pong) = (true, Some(1)));
+        let taken = outbox.take();
+        assert_eq!((taken.ask, taken.pong), (false, Some(1)));
+        outbox.ask_first();
+        assert!(outbox.take().ask, "its turn has come");
+        assert!(!outbox.take().ask, "asked once");
+        outbox.put(|letters| letters.ask = true);
+        assert!(outbox.take().ask, "later ones do not wait");
     }
 }

@@ -19,6 +19,9 @@ use crate::ports::{KeysError, within};
 /// A greeting that takes longer is none.
 const GREETING_MAX: Duration = Duration::from_secs(10);
 
+/// A peer that takes longer to tell all it knows no longer keeps this host from asking the next one.
+const FIRST_ANSWER_MAX: Duration = Duration::from_secs(2);
+
 /// Entries in one delta.
 const DELTA_ENTRIES_MAX: usize = 2000;
 
@@ -57,12 +60,22 @@ pub async fn run(gossip: &Gossip, peer: &Host, mut channel: Channel) -> Result<(
     }
     gossip.greeted(peer);
     let outbox = Outbox::default();
-    outbox.put(|letters| letters.ask = true);
     tokio::select! {
         biased;
+        ended = first_question(gossip, &outbox) => ended,
         ended = receive(gossip, peer, &outbox, channel.rx) => ended,
-        ended = send(gossip, &outbox, channel.tx) => ended,
+        ended = send(gossip, peer, &outbox, channel.tx) => ended,
     }
+}
+
+/// Asks for the first time when it is the turn of this session, and makes room for the next one as soon as the peer has told
+/// everything, or is too slow. Never ends by itself.
+async fn first_question(gossip: &Gossip, outbox: &Outbox) -> Result<(), SessionError> {
+    let turn = gossip.first_questions.acquire().await;
+    outbox.ask_first();
+    within(&*gossip.ports.clock, FIRST_ANSWER_MAX, outbox.told()).await;
+    drop(turn);
+    std::future::pending().await
 }
 
 async fn greet(gossip: &Gossip, peer: &Host, channel: &mut Channel) -> Result<(), SessionError> {
@@ -135,6 +148,7 @@ async fn receive(
                 ask_again_after(outbox, more, &applied);
                 if !more {
                     gossip.exchanged(peer);
+                    outbox.peer_has_told();
                 }
             }
             Message::Push(push) => {
@@ -176,9 +190,12 @@ fn hear_summary(
     digest: [u8; 16],
 ) {
     gossip.heard(peer, &summary);
-    let (ours, our_digest) = gossip.keys.summary();
-    let lacking = !ours.covers(&summary);
-    repair.compare(gossip, peer, outbox, ours == summary, our_digest == digest);
+    let (lacking, same, same_digest) = gossip.keys.with_knowledge(|here| {
+        let ours = here.summary();
+        let same_digest = here.tree().digest() == digest;
+        (!ours.covers(&summary), *ours == summary, same_digest)
+    });
+    repair.compare(gossip, peer, outbox, same, same_digest);
     outbox.put(|letters| {
         letters.answer = Some(summary);
         letters.ask |= lacking;
@@ -321,6 +338,7 @@ impl Repairing {
 /// The sending half.
 async fn send(
     gossip: &Gossip,
+    peer: &Host,
     outbox: &Outbox,
     mut tx: Box<dyn ChannelTx>,
 ) -> Result<(), SessionError> {
@@ -332,10 +350,16 @@ async fn send(
     let clock = &*gossip.ports.clock;
     // Pushes do not put it off: what a busy peer has seen must be known, too.
     let mut asked = clock.mono();
+    let mut asked_by_time = false;
+    let mut pause = gossip.exchange_pause();
     loop {
         let letters = outbox.take();
         if letters.ask {
             asked = clock.mono();
+            pause = match asked_by_time {
+                true => gossip.exchange_pause(),
+                false => gossip.first_exchange_pause(peer),
+            };
             let (summary, digest) = keys.summary();
             tx.send(Message::Summary { summary, digest }).await?;
         }
@@ -363,7 +387,7 @@ async fn send(
         }
         pushing = push(gossip, outbox, &mut tx, pushing).await?;
         let since = clock.mono().saturating_sub(asked);
-        let due = gossip.exchange_pause().saturating_sub(since);
+        let due = pause.saturating_sub(since);
         tokio::select! {
             biased;
             () = outbox.filled() => {}
@@ -375,6 +399,7 @@ async fn send(
                 outbox.put(|letters| letters.ask = true);
             }
             () = clock.sleep(due) => {
+                asked_by_time = true;
                 outbox.put(|letters| letters.ask = true);
             }
         }

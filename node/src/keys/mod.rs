@@ -19,7 +19,7 @@ use std::sync::Arc;
 use parking_lot::Mutex;
 use tokio::sync::{mpsc, oneshot};
 use tree::future::Forgotten;
-use tree::knowledge::{Applied, Knowledge, MustReplace, Saved};
+use tree::knowledge::{Applied, Both, Knowledge, MustReplace, Saved};
 use tree::{
     Delta, Entry, HeldBack, Host, LamportClock, Lease, Path, Push, PushItem, Replacement, Stamp,
     Summary, Tree, Value,
@@ -408,9 +408,34 @@ fn load(
             tracing::error!(%why, "keys were lost; a peer has to give them back");
             Knowledge::after_loss(here, entries, lease.upto_ns())
         }
-        None => Knowledge::restored(here, entries, saved, lease.upto_ns()),
+        None if entries.len() < ENTRIES_WORTH_A_THREAD => {
+            Knowledge::restored(here, entries, saved, lease.upto_ns())
+        }
+        None => Knowledge::restored_by(&TwoThreads, here, entries, saved, lease.upto_ns()),
     };
     Ok((knowledge, lease, storage))
+}
+
+/// With fewer entries than these a start is too short to be shared by two threads.
+const ENTRIES_WORTH_A_THREAD: usize = 50_000;
+
+/// Both at the same time.
+struct TwoThreads;
+
+impl Both for TwoThreads {
+    fn both<A, B: Send>(
+        &self,
+        one: impl FnOnce() -> A,
+        other: impl FnOnce() -> B + Send,
+    ) -> (A, B) {
+        std::thread::scope(|scope| {
+            let other = scope.spawn(other);
+            let one = one();
+            let other = other.join();
+            let other = other.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            (one, other)
+        })
+    }
 }
 
 /// Stores the entries that are stamped anew, then the lease, then that nothing was seen. After a crash in between

@@ -15,6 +15,7 @@ use crate::error::StoreError;
 use crate::io::Fs;
 use crate::real_fs::RealFs;
 use crate::small_file::{read_small, remove_small, write_small};
+use parking_lot::Mutex;
 use rustix::io::Errno;
 use std::cell::Cell;
 use std::fs::File;
@@ -373,63 +374,94 @@ fn guarded<T>(
     })
 }
 
-/// Entries that are decoded together while the next ones are read.
-const READ_TOGETHER: usize = 4096;
-/// So many such heaps wait at most.
-const READ_AHEAD_MAX: usize = 4;
+/// After so many entries two readers look whether they have met.
+const READ_TOGETHER: usize = 1024;
 
+/// Intact entries, and the keys of those that are damaged.
 type Everything = (Vec<(Path, Entry)>, Vec<sled::IVec>);
-type Heap = Vec<(sled::IVec, sled::IVec)>;
 
-/// All intact entries, and the keys of those that are damaged. One thread reads, another one decodes.
+/// All of the database, ascending by path. Two threads read towards each other, one from each end: fetching a page and
+/// decoding what is in it is work of the processor, and nobody knows beforehand where the middle is.
 fn read_all(dir: &FilePath, db: &sled::Db) -> Result<Everything, StoreError> {
-    let (heaps, wait) = mpsc::sync_channel(READ_AHEAD_MAX);
-    std::thread::scope(|scope| {
-        let decoding = scope.spawn(move || decode_all(wait));
-        // Moved, so that decoding ends with it.
-        read_heaps(dir, db, heaps)?;
-        decoding
+    let meeting = Meeting::default();
+    let (front, back) = std::thread::scope(|scope| {
+        let back = scope.spawn(|| {
+            expecting_panics(|| read_until_met(dir, db.iter().rev(), |key| meeting.back(key)))
+        });
+        let front = read_until_met(dir, db.iter(), |key| meeting.front(key));
+        let back = back
             .join()
-            .map_err(|panic| std::panic::resume_unwind(panic))
-    })
+            .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        (front, back)
+    });
+    let ((mut entries, mut damaged), (mut behind, behind_damaged)) = (front?, back?);
+    // They may have passed each other by some entries.
+    let last = meeting.into_front();
+    let is_behind = |key: &[u8]| last.as_deref().is_none_or(|last| key > last);
+    behind.reverse();
+    let twice = behind.partition_point(|(path, _)| !is_behind(path.as_str().as_bytes()));
+    entries.extend(behind.drain(twice..));
+    damaged.extend(behind_damaged.into_iter().filter(|key| is_behind(key)));
+    Ok((entries, damaged))
 }
 
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "no more comes when it is gone"
-)]
-fn read_heaps(
-    dir: &FilePath,
-    db: &sled::Db,
-    heaps: mpsc::SyncSender<Heap>,
-) -> Result<(), StoreError> {
-    let mut heap = Heap::with_capacity(READ_TOGETHER);
-    for item in db.iter() {
-        heap.push(item.map_err(|e| database(dir, "reading", e))?);
-        if heap.len() == READ_TOGETHER {
-            let full = std::mem::replace(&mut heap, Heap::with_capacity(READ_TOGETHER));
-            // It only ends early by a panic, which is passed on when it is joined.
-            let _ = heaps.send(full);
-        }
+/// How far two readers have come.
+#[derive(Default)]
+struct Meeting {
+    /// The greatest key read from the front, and the least one read from the back.
+    read: Mutex<(Option<sled::IVec>, Option<sled::IVec>)>,
+}
+
+impl Meeting {
+    /// Everything from the front up to `key` is read. Is everything read now?
+    fn front(&self, key: sled::IVec) -> bool {
+        let mut read = self.read.lock();
+        read.0 = Some(key);
+        read.1.is_some() && read.0 >= read.1
     }
-    let _ = heaps.send(heap);
-    Ok(())
+
+    /// Everything from the back down to `key` is read. Is everything read now?
+    fn back(&self, key: sled::IVec) -> bool {
+        let mut read = self.read.lock();
+        read.1 = Some(key);
+        read.0 >= read.1
+    }
+
+    /// The greatest key read from the front.
+    fn into_front(self) -> Option<sled::IVec> {
+        self.read.into_inner().0
+    }
 }
 
-fn decode_all(heaps: mpsc::Receiver<Heap>) -> Everything {
+/// Reads and decodes until `have_met`, told of a key now and then, says that the other reader has the rest.
+fn read_until_met(
+    dir: &FilePath,
+    items: impl Iterator<Item = sled::Result<(sled::IVec, sled::IVec)>>,
+    have_met: impl Fn(sled::IVec) -> bool,
+) -> Result<Everything, StoreError> {
     let (mut entries, mut damaged) = (Vec::new(), Vec::new());
     let mut names = Names::default();
-    for (key, bytes) in heaps.into_iter().flatten() {
+    let mut last = None;
+    for (nr, item) in items.enumerate() {
+        let (key, bytes) = item.map_err(|e| database(dir, "reading", e))?;
         match decode(&key, &bytes, &mut names) {
             Ok(entry) => entries.push(entry),
             Err(e) => {
                 let key_text = String::from_utf8_lossy(&key);
                 tracing::error!(key = %key_text, error = %e, "damaged entry left out");
-                damaged.push(key);
+                damaged.push(key.clone());
             }
         }
+        if (nr + 1) % READ_TOGETHER == 0 && have_met(key.clone()) {
+            return Ok((entries, damaged));
+        }
+        last = Some(key);
     }
-    (entries, damaged)
+    // At its end: the other reader can stop at once.
+    if let Some(key) = last {
+        have_met(key);
+    }
+    Ok((entries, damaged))
 }
 
 /// Sled makes none of its names durable.

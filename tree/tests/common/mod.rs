@@ -166,9 +166,10 @@ impl Cluster {
             let more = delta.more;
             self.nodes[to].take_delta(delta);
             let summary = self.nodes[to].knowledge.summary().clone();
-            self.nodes[from]
-                .reports
-                .heard(&host(to), summary, self.wall_ns);
+            let Node {
+                knowledge, reports, ..
+            } = &mut self.nodes[from];
+            reports.heard(knowledge, &host(to), &summary, self.wall_ns);
             if !more {
                 break;
             }
