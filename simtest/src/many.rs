@@ -22,8 +22,13 @@ const LOOK: Duration = Duration::from_millis(1);
 /// A key that takes longer has got lost.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Nothing is set for so long, and what is said meanwhile is counted: longer than the pause between two exchanges of 300 hosts.
-const REST: Duration = Duration::from_secs(120);
+/// Nothing is set for so long, and what is said meanwhile is counted. With many hosts the pause between two exchanges of a pair
+/// is longer, but the exchanges of a host are spread over it.
+const REST: Duration = Duration::from_secs(60);
+
+/// The same with a thousand hosts, of which one second takes half a minute.
+const REST_OF_THE_LARGEST: Duration = Duration::from_secs(20);
+const LARGEST: usize = 1000;
 
 /// What was found with so many hosts.
 #[derive(Debug)]
@@ -66,12 +71,17 @@ pub async fn measure(mut world: World, hosts: usize) -> anyhow::Result<Found> {
     seen_ms.sort_by(f64::total_cmp);
     last_ms.sort_by(f64::total_cmp);
     let (counts, (cpu_before, _)) = (world.net.counts(), used()?);
-    world.run_for(REST).await;
+    let rest = if hosts < LARGEST {
+        REST
+    } else {
+        REST_OF_THE_LARGEST
+    };
+    world.run_for(rest).await;
     let Counts {
         messages, bytes, ..
     } = world.net.counts();
     let (cpu, memory) = used()?;
-    let each = REST.as_secs_f64() * hosts as f64;
+    let each = rest.as_secs_f64() * hosts as f64;
     Ok(Found {
         hosts,
         seen_ms,

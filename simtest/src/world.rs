@@ -161,6 +161,8 @@ impl World {
 
     /// A running cluster of so many hosts, all made known by the first of them.
     pub async fn crowd(&mut self, count: usize) -> anyhow::Result<()> {
+        // So little that no ballast is kept: hundreds of simulated disks lie in memory.
+        self.config.free_bytes = [1 << 20; 4];
         let hosts: Vec<Host> = (0..count).map(many::name).collect::<anyhow::Result<_>>()?;
         let Some((first, others)) = hosts.split_first() else {
             return Ok(());

@@ -52,6 +52,14 @@ pub const FSYNC: Load = Load {
     target: Some(1.3),
 };
 
+/// Every block once, in a mixed order.
+pub const ALL_BLOCKS: Load = Load {
+    name: "4k random write, depth 32, all blocks once, flush",
+    flags: &["--rw=randwrite", "--bs=4k", "--iodepth=32", "--end_fsync=1"],
+    ends: Ends::WholeDevice,
+    target: Some(1.0),
+};
+
 /// The whole device from its beginning to its end.
 pub const SEQUENTIAL_WRITE: Load = Load {
     name: "1M sequential write, flush",
@@ -63,12 +71,7 @@ pub const SEQUENTIAL_WRITE: Load = Load {
 /// The loads with targets, and the mix.
 pub const LOADS: &[Load] = &[
     FSYNC,
-    Load {
-        name: "4k random write, depth 32, all blocks once, flush",
-        flags: &["--rw=randwrite", "--bs=4k", "--iodepth=32", "--end_fsync=1"],
-        ends: Ends::WholeDevice,
-        target: Some(1.0),
-    },
+    ALL_BLOCKS,
     Load {
         name: "4k random read, depth 32",
         flags: &["--rw=randread", "--bs=4k", "--iodepth=32"],
@@ -89,6 +92,14 @@ pub const LOADS: &[Load] = &[
         target: None,
     },
 ];
+
+/// One write after the other, too few to fill the write buffer much further.
+const SINGLE: Load = Load {
+    name: "4k random write, depth 1, 8 MiB",
+    flags: &["--rw=randwrite", "--bs=4k", "--iodepth=1", "--io_size=8m"],
+    ends: Ends::ByFlags,
+    target: None,
+};
 
 /// Writes at full speed, a part of the write buffer at a time.
 const FILL: Load = Load {
@@ -163,7 +174,7 @@ fn flushes_per_second(common: &Common, work: &Path) -> Result<f64> {
     Ok(rate)
 }
 
-/// Rate and memory while the write buffer fills.
+/// Rate, latency and memory while the write buffer fills.
 fn overlay_fill(common: &Common, work: &Path) -> Result<Vec<Curve>> {
     let common = &Common {
         bytes: Some(1 << 30),
@@ -172,11 +183,18 @@ fn overlay_fill(common: &Common, work: &Path) -> Result<Vec<Curve>> {
     let mut lab = Lab::new(work, 1)?;
     lab.create(common.size())?;
     let pid = lab.hosts[0].pid().context("the daemon runs")?;
-    let (mut rates, mut memory) = (Vec::new(), vec![(0.0, resident_mib(pid)?)]);
+    let (mut rates, mut latencies) = (Vec::new(), Vec::new());
+    let mut memory = vec![(0.0, resident_mib(pid)?)];
     for step in 1..=7 {
         let mib = f64::from(step) * 64.0;
         rates.push((mib, fio(common, work, &FILL, &lab.uri(0))?));
         memory.push((mib, resident_mib(pid)?));
+    }
+    lab.settle()?;
+    for step in 0..7 {
+        let single = fio(common, work, &SINGLE, &lab.uri(0))?;
+        latencies.push((f64::from(step) * 64.0, 1e6 / single));
+        fio(common, work, &FILL, &lab.uri(0))?;
     }
     lab.stop()?;
     Ok(vec![
@@ -187,6 +205,14 @@ fn overlay_fill(common: &Common, work: &Path) -> Result<Vec<Curve>> {
             y: "writes per second",
             log_x: false,
             points: rates,
+        },
+        Curve {
+            name: "write-latency-by-overlay",
+            title: "4 KiB random writes, depth 1, by what lies in the write buffer".into(),
+            x: "MiB written before",
+            y: "µs",
+            log_x: false,
+            points: latencies,
         },
         Curve {
             name: "memory-by-backlog",

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Result;
 use bytes::Bytes;
 
-use super::device::{FSYNC, LOADS, SEQUENTIAL_WRITE, fio};
+use super::device::{ALL_BLOCKS, FSYNC, LOADS, SEQUENTIAL_WRITE, fio};
 use super::files;
 use super::lab::{Lab, PATIENCE, RES, Stopwatch, bar, until};
 use super::plot::Curve;
@@ -284,7 +284,7 @@ fn is_there(disk: &std::fs::File, at: u64, want: &[u8]) -> Result<bool> {
 fn per_secondary(common: &Common) -> Result<Vec<Curve>> {
     let work = common.work()?;
     let size = 64 << 20;
-    let mut points = Vec::new();
+    let (mut latencies, mut rates) = (Vec::new(), Vec::new());
     let common = &Common {
         bytes: Some(size),
         ..common.clone()
@@ -295,21 +295,32 @@ fn per_secondary(common: &Common) -> Result<Vec<Curve>> {
         for nr in 1..=count {
             lab.join(nr, size)?;
         }
-        let mut figures = Vec::new();
-        for _ in 0..common.rounds().min(3) {
-            figures.push(1e6 / fio(common, &work, &FSYNC, &lab.uri(0))?);
-        }
-        points.push((count as f64, median(&figures)));
+        let rounds = 0..common.rounds().min(3);
+        let median_of = |load| {
+            let figures = rounds.clone().map(|_| {
+                lab.settle()?;
+                fio(common, &work, load, &lab.uri(0))
+            });
+            Ok::<f64, anyhow::Error>(median(&figures.collect::<Result<Vec<f64>>>()?))
+        };
+        latencies.push((count as f64, 1e6 / median_of(&FSYNC)?));
+        rates.push((count as f64, median_of(&ALL_BLOCKS)?));
         lab.stop()?;
     }
-    Ok(vec![Curve {
-        name: "write-latency-by-secondaries",
-        title: "4 KiB write + flush, depth 1, with live secondaries on the same two cores".into(),
-        x: "secondaries",
-        y: "µs",
+    let curve = |name, title: &str, y, points| Curve {
+        name,
+        title: title.to_owned(),
+        x: "live secondaries on the same two cores and disk",
+        y,
         log_x: false,
         points,
-    }])
+    };
+    let latency = "4 KiB write + flush, depth 1, by secondaries";
+    let rate = "64 MiB of 4 KiB random writes, depth 32, flush, by secondaries";
+    Ok(vec![
+        curve("write-latency-by-secondaries", latency, "µs", latencies),
+        curve("write-rate-by-secondaries", rate, "MiB/s", rates),
+    ])
 }
 
 #[cfg(test)]
