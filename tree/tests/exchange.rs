@@ -729,3 +729,41 @@ fn a_start_knows_what_was_stored_however_much_and_in_whatever_order() {
     entries[3].1 = entry(70_000);
     check_restored(&entries);
 }
+
+#[test]
+fn a_deletion_that_came_after_a_members_last_word_waits_for_its_next_one() {
+    let mut here = Knowledge::new(&host(0));
+    let mut reports = Reports::default();
+    reports.members_are(&[host(0), host(1)].into(), 0);
+    let seen = Summary([(host(2), 100)].into());
+    reports.heard(&here, &host(1), &seen, 0);
+    let issue = Issue {
+        nr: 50,
+        writer: host(2),
+    };
+    let deletion = PushItem {
+        path: path("userspace/gone"),
+        entry: Entry {
+            value: Value::Tombstone,
+            stamp: Stamp::new(50, &host(2)),
+            issue,
+            lazy: false,
+        },
+        prev_issue_of_writer: 0,
+    };
+    let push = Push {
+        entries: vec![deletion],
+    };
+    let sifted = here.sift_push(push, |_| Ok(()));
+    here.apply(sifted);
+    let ripe = |reports: &Reports| {
+        let later = 50 + 2 * FORGET_AFTER_NS;
+        reports.collect(&here, later, 0, KEEP_NS_DEFAULT).forget
+    };
+    assert_eq!(ripe(&reports), [], "what it said then is not kept");
+    reports.heard(&here, &host(1), &seen, 0);
+    assert_eq!(ripe(&reports), [path("userspace/gone")]);
+    let less = Summary([(host(2), 49)].into());
+    reports.heard(&here, &host(1), &less, 0);
+    assert_eq!(ripe(&reports), [], "it has not seen the deletion");
+}

@@ -6,6 +6,7 @@ mod clocks;
 mod crash_during_sync;
 mod crash_of_primary;
 mod crash_of_secondary;
+mod crowd;
 mod damage;
 mod designated_early;
 mod disk_errors;
