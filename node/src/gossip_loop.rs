@@ -6,6 +6,8 @@
 //! are no queues: whatever a slow peer misses is in the tree and comes with its next summary. While it is too far behind
 //! nothing is pushed to it at all: what comes behind a gap does not count as seen and would be sent twice.
 //!
+//! Only some peers are asked for the first time at once; with many peers the later questions are spread over a longer pause.
+//!
 //! The host with the smaller name dials; the other one does when nobody has called for a while. The
 //! newest session with a peer replaces an older one.
 //!

@@ -26,7 +26,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// is longer, but the exchanges of a host are spread over it.
 const REST: Duration = Duration::from_secs(60);
 
-/// The same with a thousand hosts, of which one second takes half a minute.
+/// The same with a thousand hosts, of which one second takes some twenty.
 const REST_OF_THE_LARGEST: Duration = Duration::from_secs(20);
 const LARGEST: usize = 1000;
 

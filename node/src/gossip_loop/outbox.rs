@@ -46,7 +46,7 @@ impl Outbox {
     /// Everything there is to say now. A question stays until its turn has come.
     pub fn take(&self) -> Letters {
         let mut letters = self.letters.lock();
-        let asks = letters.ask && self.may_ask.load(Ordering::Relaxed);
+        let asks = letters.ask && self.may_ask();
         let waits = letters.ask && !asks;
         let taken = std::mem::take(&mut *letters);
         letters.ask = waits;
@@ -56,6 +56,11 @@ impl Outbox {
     /// Waits until there is something. May end once too often.
     pub async fn filled(&self) {
         self.filled.notified().await;
+    }
+
+    /// Has the turn of this session come?
+    pub fn may_ask(&self) -> bool {
+        self.may_ask.load(Ordering::Relaxed)
     }
 
     /// Asks for the first time; from now on questions need not wait.

@@ -398,7 +398,8 @@ async fn send(
                 tx.send(Message::Ping { nonce }).await?;
                 outbox.put(|letters| letters.ask = true);
             }
-            () = clock.sleep(due) => {
+            // Before its turn has come a question waits already.
+            () = clock.sleep(due), if outbox.may_ask() => {
                 asked_by_time = true;
                 outbox.put(|letters| letters.ask = true);
             }

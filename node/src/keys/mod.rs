@@ -493,3 +493,16 @@ fn load_lease(fs: &dyn storage::Fs, path: &std::path::Path) -> Result<Lease, Ope
         found: text.into_owned(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_threads_do_both_and_keep_what_came_of_which() {
+        let here = std::thread::current().id();
+        let (one, other) = TwoThreads.both(|| "one", || (std::thread::current().id(), "other"));
+        assert_eq!((one, other.1), ("one", "other"));
+        assert_ne!(other.0, here);
+    }
+}
