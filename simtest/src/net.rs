@@ -75,6 +75,8 @@ struct State {
     links: BTreeMap<Pair, Link>,
     cut_since: BTreeMap<Pair, Instant>,
     paused_until: BTreeMap<Host, Instant>,
+    /// Nobody hears these hosts call; channels others open to them work both ways.
+    calls_in_vain: BTreeSet<Host>,
     silent_crashes: bool,
     doors: BTreeMap<Host, mpsc::UnboundedSender<Incoming>>,
     pipes: Vec<(Pair, Arc<Pipe>)>,
@@ -166,6 +168,11 @@ impl SimNet {
         let until = Instant::now() + time.min(IDLE_LIMIT * 3 / 4);
         self.state().paused_until.insert(host.clone(), until);
         self.changed.notify_waiters();
+    }
+
+    /// `host` can be called, but reaches nobody itself: it is behind a filter that lets only answers out.
+    pub fn forbid_calls(&self, host: &Host) {
+        self.state().calls_in_vain.insert(host.clone());
     }
 
     /// How messages from `from` to `to` travel from now on.
@@ -523,7 +530,8 @@ impl Net for SimPort {
                 address: to.to_string(),
                 why: why.to_owned(),
             };
-            if net.cut_either_way(&pair).is_some() {
+            let in_vain = net.state().calls_in_vain.contains(&host);
+            if in_vain || net.cut_either_way(&pair).is_some() {
                 tokio::time::sleep(Duration::from_secs(5)).await;
                 return Err(unreachable("no answer"));
             }

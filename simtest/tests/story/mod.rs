@@ -13,6 +13,7 @@ mod disk_errors;
 mod emergency;
 mod everybody;
 mod failover;
+mod filtered;
 mod first_cluster;
 mod half_copied;
 mod handover;
